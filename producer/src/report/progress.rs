@@ -1,0 +1,61 @@
+//! What is shown while it runs: the progress bar, on a terminal only, and words about silence.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::stall::{Change, Stall};
+use super::{Console, Tally, grouped};
+
+/// A bar over `total` records, or a spinner when the stream has no end; hidden if standard
+/// error is no terminal or `quiet`.
+pub fn bar(total: Option<u64>, quiet: bool) -> ProgressBar {
+    if quiet || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+    let template = match total {
+        Some(_) => "{bar:30} {human_pos}/{human_len} · {per_sec} · {eta} left{msg}",
+        None => "{spinner} {human_pos} records · {per_sec} · {elapsed}{msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Keeps the bar at what was acknowledged and says when the broker falls silent, until aborted.
+pub async fn follow(bar: ProgressBar, tally: Arc<Tally>, console: Console) {
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut stall = Stall::new(Instant::now());
+    loop {
+        tick.tick().await;
+        let counts = tally.counts();
+        match stall.look(&counts, Instant::now()) {
+            Some(Change::Silent) => console.warn(&format!(
+                "the broker does not answer; {} records wait, trying on",
+                grouped(counts.outstanding())
+            )),
+            Some(Change::Answers(after)) => console.note(&format!(
+                "the broker answers again, after {:.0} s",
+                after.as_secs_f64()
+            )),
+            None => {}
+        }
+        if bar.is_hidden() {
+            continue;
+        }
+        let mut message = String::new();
+        if counts.failed > 0 {
+            message += &format!(" · {} failed", grouped(counts.failed));
+        }
+        if counts.malformed > 0 {
+            message += &format!(" · {} rows left out", grouped(counts.malformed));
+        }
+        bar.set_message(message);
+        bar.set_position(counts.acked);
+        bar.tick();
+    }
+}
