@@ -44,9 +44,23 @@ pub enum StartError {
 pub struct Broker {
     node: Arc<Node>,
     fs: Arc<dyn Fs>,
+    tasks: Tasks,
+    held: DataDir,
+}
+
+/// What runs for a broker; dropping it ends it.
+struct Tasks {
     serving: JoinHandle<()>,
     clockwork: JoinHandle<()>,
-    held: DataDir,
+    groups: Arc<GroupCoordinator>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.serving.abort();
+        self.clockwork.abort();
+        self.groups.stop();
+    }
 }
 
 impl Broker {
@@ -63,15 +77,13 @@ impl Broker {
         });
         let node = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
         node.set_bound(server::bound(&listening)?);
-        let broker = Broker {
+        node.groups().run_timers();
+        let tasks = Tasks {
             serving: tokio::spawn(server::serve(Arc::clone(&node), listening)),
             clockwork: tokio::spawn(run_clockwork(Arc::clone(&node))),
-            node,
-            fs,
-            held,
+            groups: Arc::clone(node.groups()),
         };
-        broker.node.groups().run_timers();
-        Ok(broker)
+        Ok(Broker { node, fs, tasks, held })
     }
 
     /// Where clients can reach this broker from this machine, as `host:port[,host:port]`.
@@ -90,14 +102,15 @@ impl Broker {
 
     /// Finishes what is in flight, brings everything to disk and marks the shutdown clean.
     pub async fn shutdown(self) {
-        let Broker { node, fs, serving, clockwork, held } = self;
+        let Broker { node, fs, mut tasks, held } = self;
         node.begin_stopping();
-        if serving.await.is_err() {
+        // Members that wait for others would wait for long: they are told to look elsewhere.
+        node.groups().stop();
+        if (&mut tasks.serving).await.is_err() {
             tracing::error!("the server ended by a panic");
         }
-        clockwork.abort();
-        let _ = clockwork.await;
-        node.groups().stop();
+        tasks.clockwork.abort();
+        let _ = (&mut tasks.clockwork).await;
         let closing = tokio::task::spawn_blocking(move || {
             node.groups().save_index();
             let clean = node.topics().close();

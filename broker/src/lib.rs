@@ -28,6 +28,8 @@ pub mod meta;
 mod node;
 mod reply;
 mod server;
+#[cfg(test)]
+mod structure_test;
 pub mod tools;
 pub mod topics;
 

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
@@ -13,9 +12,6 @@ use crate::coordinator::GroupCoordinator;
 use crate::fetch_session::FetchSessions;
 use crate::meta::{Meta, MetaError};
 use crate::topics::{Topic, Topics, TopicsError};
-
-/// Producer ids taken from the catalogue at once, so that its log is not written for each.
-const PRODUCER_ID_BLOCK: i64 = 1000;
 
 /// A listener and the port it really has.
 #[derive(Clone, Debug)]
@@ -31,7 +27,6 @@ pub struct Node {
     topics: Arc<Topics>,
     groups: Arc<GroupCoordinator>,
     fetch_sessions: Mutex<FetchSessions>,
-    producer_ids: tokio::sync::Mutex<Range<i64>>,
     bound: OnceLock<Vec<Bound>>,
     stopping: watch::Sender<bool>,
 }
@@ -51,7 +46,6 @@ impl Node {
             topics,
             groups,
             fetch_sessions: Mutex::new(FetchSessions::new(slots)),
-            producer_ids: tokio::sync::Mutex::new(0..0),
             bound: OnceLock::new(),
             stopping: watch::channel(false).0,
         }
@@ -114,14 +108,10 @@ impl Node {
 
     /// A producer id nobody has had.
     pub async fn next_producer_id(&self) -> Result<i64, MetaError> {
-        let mut ids = self.producer_ids.lock().await;
-        if let Some(id) = ids.next() {
-            return Ok(id);
-        }
         let meta = Arc::clone(&self.meta);
-        let block = tokio::task::spawn_blocking(move || meta.allocate_producer_ids(PRODUCER_ID_BLOCK));
-        *ids = block.await.map_err(|_| MetaError::Storage("the broker is stopping".into()))??;
-        ids.next().ok_or_else(|| MetaError::Storage("no producer ids are left".into()))
+        let allocated = tokio::task::spawn_blocking(move || meta.allocate_producer_ids(1)).await;
+        let ids = allocated.map_err(|_| MetaError::Storage("the broker is stopping".into()))??;
+        Ok(ids.start)
     }
 
     /// Deletes a topic, then the offsets committed for it.

@@ -98,7 +98,7 @@ pub struct Args {
     pub once: bool,
 
     /// Memory for records that are not stored yet; reading pauses beyond it
-    #[arg(long, default_value = "64M", value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, default_value = "48M", value_name = "BYTES", value_parser = parse_bytes)]
     pub memory_budget: usize,
 
     /// Objects being stored at the same time

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use wire::client::group::{GroupConfig, GroupConsumer, OffsetReset};
 use wire::client::{Client, ClientConfig, ClientError};
 
@@ -29,6 +29,8 @@ use upload::Uploader;
 
 /// How long a broker may take to appear at the start.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Objects being encoded at the same time.
+const ENCODERS: usize = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -114,6 +116,7 @@ async fn start(args: &Args, notices: Notices) -> Result<Option<Started>, String>
         format: args.format,
         notices,
         writer: format!("{:016x}", uuid::Uuid::new_v4().as_u64_pair().0),
+        encoders: Semaphore::new(ENCODERS),
     };
     Ok(Some((consumer, client, Arc::new(uploader))))
 }

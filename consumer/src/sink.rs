@@ -25,6 +25,8 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(250);
 const GIVE_BACK: Duration = Duration::from_secs(10);
 /// How long the broker may be out of reach at the end before the last commit is given up.
 const LAST_COMMIT: Duration = Duration::from_secs(30);
+/// How long saying good-bye to the broker may take.
+const LEAVE: Duration = Duration::from_secs(5);
 /// Pause before asking a broker again that failed to answer.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -144,10 +146,10 @@ impl Sink {
         let mut result = self.work(&mut stop).await;
         if result.is_err() {
             // What is stored may still be committed; if not, the next start recognises it.
-            let _ = self.commit(true).await;
+            let _ = tokio::time::timeout(LEAVE, self.commit(true)).await;
         }
         let (totals, lag) = (self.totals, self.lag());
-        let left = tokio::time::timeout(Duration::from_secs(5), self.consumer.close()).await;
+        let left = tokio::time::timeout(LEAVE, self.consumer.close()).await;
         if let (Ok(()), Ok(Err(e))) = (&result, left) {
             self.uploader
                 .notices

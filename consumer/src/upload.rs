@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wire::records::Record;
 
 use crate::encode::{self, Format};
@@ -17,6 +18,9 @@ pub struct Uploader {
     pub notices: Notices,
     /// Name of this process among the writers.
     pub writer: String,
+    /// How many objects may be encoded side by side: what encoders take beside their input and
+    /// output is not in the memory budget.
+    pub encoders: Semaphore,
 }
 
 /// What storing one batch came to.
@@ -134,6 +138,7 @@ mod tests {
             format: Format::Json,
             notices: Notices::new(|_| {}),
             writer: writer.to_owned(),
+            encoders: Semaphore::new(1),
         })
     }
 

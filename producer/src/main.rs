@@ -109,7 +109,7 @@ async fn produce(
     if let End::Source(problem) | End::Refused(problem) = &end {
         console.error(problem);
     }
-    let last_word = summary::summary(&counts, &end, &args.topic, took);
+    let last_word = summary::summary(&counts, &end, &args.topic, args.acks, took);
     if good {
         console.note(&last_word);
     } else {

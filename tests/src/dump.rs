@@ -9,7 +9,7 @@ pub fn files(data_dir: &Path, suffix: &str, wanted: impl Fn(&str) -> bool) -> Ve
     let mut found = Vec::new();
     for dir in std::fs::read_dir(data_dir).expect("a data directory").map(|e| e.expect("an entry").path()) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if dir.is_dir() && name != "index" && wanted(&name) {
+        if dir.is_dir() && wanted(&name) {
             let entries = std::fs::read_dir(&dir).expect("a partition's folder").map(|e| e.expect("an entry").path());
             found.extend(entries.filter(|p| p.to_string_lossy().ends_with(suffix)));
         }

@@ -279,7 +279,9 @@ pub enum ConfigError {
         allowed: String,
     },
     /// A topic setting nobody knows.
-    #[error("unknown topic setting '{0}'; see the topic settings in docs/CONFIG.md")]
+    #[error(
+        "unknown topic setting '{0}'; topic settings are named as in Kafka, such as retention.ms"
+    )]
     UnknownTopicSetting(String),
     /// Two settings that do not go together.
     #[error("{0}")]

@@ -8,12 +8,18 @@ use super::types::*;
 
 impl Coordinator {
     /// ListGroups. Filters are taken without regard to case; an empty one lets everything pass.
-    pub fn list(&self, states: &[String], types: &[String]) -> Result<Vec<ListedGroup>, GroupError> {
+    pub fn list(
+        &self,
+        states: &[String],
+        types: &[String],
+    ) -> Result<Vec<ListedGroup>, GroupError> {
         self.check_loaded()?;
         let classic = types.is_empty() || types.iter().any(|t| t.eq_ignore_ascii_case("classic"));
         let listed = |group: &&Group| {
             let state = group.state.to_string();
-            classic && (states.is_empty() || states.iter().any(|s| s.trim().eq_ignore_ascii_case(&state)))
+            classic
+                && (states.is_empty()
+                    || states.iter().any(|s| s.trim().eq_ignore_ascii_case(&state)))
         };
         let mut groups: Vec<ListedGroup> = self
             .groups
@@ -32,8 +38,14 @@ impl Coordinator {
     /// DescribeGroups. An unknown group is described as Dead, from v6 with GROUP_ID_NOT_FOUND (KIP-1043).
     pub fn describe(&self, group_id: &str) -> Result<DescribedGroup, GroupError> {
         self.check_loaded()?;
-        let group = self.groups.get(group_id).ok_or(GroupError::GroupIdNotFound)?;
-        let protocol = group.protocol_name.as_deref().filter(|_| group.state == State::Stable);
+        let group = self
+            .groups
+            .get(group_id)
+            .ok_or(GroupError::GroupIdNotFound)?;
+        let protocol = group
+            .protocol_name
+            .as_deref()
+            .filter(|_| group.state == State::Stable);
         let members = group.members.values().map(|m| DescribedMember {
             member_id: m.id.clone(),
             group_instance_id: m.instance_id.clone(),
@@ -56,7 +68,10 @@ impl Coordinator {
         let mut out = Output::default();
         let mut results = Vec::with_capacity(group_ids.len());
         for group_id in group_ids {
-            results.push((group_id.clone(), self.delete_group(group_id, &mut out).err()));
+            results.push((
+                group_id.clone(),
+                self.delete_group(group_id, &mut out).err(),
+            ));
         }
         out.reply(token, Reply::DeleteGroups(results));
         out
@@ -76,10 +91,18 @@ impl Coordinator {
     }
 
     /// OffsetDelete (KIP-496): of topics the group's members do not subscribe to.
-    pub fn delete_offsets(&mut self, token: Token, group_id: &str, topics: &[(String, Vec<i32>)]) -> Output {
+    pub fn delete_offsets(
+        &mut self,
+        token: Token,
+        group_id: &str,
+        topics: &[(String, Vec<i32>)],
+    ) -> Output {
         let mut out = Output::default();
         let result = self.check_offset_delete(group_id).map(|id| {
-            topics.iter().map(|(topic, partitions)| self.delete_topic(&id, topic, partitions, &mut out)).collect()
+            topics
+                .iter()
+                .map(|(topic, partitions)| self.delete_topic(&id, topic, partitions, &mut out))
+                .collect()
         });
         out.reply(token, Reply::DeleteOffsets(result));
         out
@@ -87,7 +110,10 @@ impl Coordinator {
 
     fn check_offset_delete(&self, group_id: &str) -> Result<Arc<str>, GroupError> {
         self.check_group_id(group_id)?;
-        let group = self.groups.get(group_id).ok_or(GroupError::GroupIdNotFound)?;
+        let group = self
+            .groups
+            .get(group_id)
+            .ok_or(GroupError::GroupIdNotFound)?;
         // Of members of another type than "consumer" nobody knows what they use.
         if group.state != State::Empty && !group.uses_consumer_protocol() {
             return Err(GroupError::NonEmptyGroup);
@@ -95,7 +121,13 @@ impl Coordinator {
         Ok(group.id.clone())
     }
 
-    fn delete_topic(&mut self, id: &Arc<str>, topic: &str, partitions: &[i32], out: &mut Output) -> TopicResults {
+    fn delete_topic(
+        &mut self,
+        id: &Arc<str>,
+        topic: &str,
+        partitions: &[i32],
+        out: &mut Output,
+    ) -> TopicResults {
         let subscribed = self.groups.get(id).is_some_and(|g| g.is_subscribed(topic));
         let error = subscribed.then_some(GroupError::GroupSubscribedToTopic);
         if !subscribed {
@@ -103,7 +135,10 @@ impl Coordinator {
                 self.tombstone(id, topic, *partition, out);
             }
         }
-        TopicResults { name: topic.to_owned(), partitions: partitions.iter().map(|p| (*p, error)).collect() }
+        TopicResults {
+            name: topic.to_owned(),
+            partitions: partitions.iter().map(|p| (*p, error)).collect(),
+        }
     }
 
     /// A topic is gone: so are the offsets committed to it, in every group.

@@ -22,7 +22,12 @@ pub(super) struct Ctx<'a> {
 pub(super) enum Undo {
     /// The group as it was; None if it did not exist.
     Group(Arc<str>, Option<Box<Group>>),
-    Offset { group: Arc<str>, topic: String, partition: i32, was: Option<OffsetValue> },
+    Offset {
+        group: Arc<str>,
+        topic: String,
+        partition: i32,
+        was: Option<OffsetValue>,
+    },
 }
 
 /// The group coordinator. See the module for how to drive it.
@@ -56,10 +61,19 @@ impl Coordinator {
     // --- loading ---
 
     /// Replays one record of `__consumer_offsets`. Keys of other protocols are passed over.
-    pub fn load(&mut self, now_ms: i64, key: &[u8], value: Option<&[u8]>) -> Result<(), SchemaError> {
+    pub fn load(
+        &mut self,
+        now_ms: i64,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), SchemaError> {
         match schema::decode_key(key)? {
             Key::Unknown(_) => {}
-            Key::Offset { group, topic, partition } => match value {
+            Key::Offset {
+                group,
+                topic,
+                partition,
+            } => match value {
                 Some(value) => {
                     let value = OffsetValue::decode(value)?;
                     // Whoever commits without being a member has a group without a record: a simple group.
@@ -70,7 +84,8 @@ impl Coordinator {
             },
             Key::Group { group } => match value {
                 Some(value) => {
-                    let group = Group::from_record(Arc::from(group), GroupValue::decode(value)?, now_ms);
+                    let group =
+                        Group::from_record(Arc::from(group), GroupValue::decode(value)?, now_ms);
                     self.put_group(group);
                 }
                 None => {
@@ -107,7 +122,13 @@ impl Coordinator {
     /// JoinGroup. The answer may come at once or with a later call.
     pub fn join(&mut self, now_ms: i64, token: Token, req: JoinRequest) -> Output {
         let refuse = |error, member_id: &str| {
-            Output::answer(token, Reply::Join(Err(JoinRefused { error, member_id: member_id.to_owned() })))
+            Output::answer(
+                token,
+                Reply::Join(Err(JoinRefused {
+                    error,
+                    member_id: member_id.to_owned(),
+                })),
+            )
         };
         if let Err(error) = self.check_join(&req) {
             return refuse(error, &req.member_id);
@@ -118,14 +139,18 @@ impl Coordinator {
         let mut out = Output::default();
         let id = match self.id_of(&req.group_id) {
             Some(id) => id,
-            None if !req.member_id.is_empty() => return refuse(GroupError::UnknownMemberId, &req.member_id),
+            None if !req.member_id.is_empty() => {
+                return refuse(GroupError::UnknownMemberId, &req.member_id);
+            }
             None => match self.create(now_ms, &req, &mut out) {
                 Ok(id) => id,
                 Err(error) => return refuse(error, ""),
             },
         };
         self.waiting.insert(token, id.clone());
-        self.with_group(now_ms, &id, &mut out, |group, ctx| group.join(ctx, token, req));
+        self.with_group(now_ms, &id, &mut out, |group, ctx| {
+            group.join(ctx, token, req)
+        });
         self.settle(out)
     }
 
@@ -138,21 +163,31 @@ impl Coordinator {
         if req.protocol_mandatory && (req.protocol_type.is_none() || req.protocol_name.is_none()) {
             return refuse(GroupError::InconsistentGroupProtocol);
         }
-        let Some(id) = self.id_of(&req.group_id) else { return refuse(GroupError::UnknownMemberId) };
+        let Some(id) = self.id_of(&req.group_id) else {
+            return refuse(GroupError::UnknownMemberId);
+        };
         let mut out = Output::default();
         self.waiting.insert(token, id.clone());
-        self.with_group(now_ms, &id, &mut out, |group, ctx| group.sync(ctx, token, req));
+        self.with_group(now_ms, &id, &mut out, |group, ctx| {
+            group.sync(ctx, token, req)
+        });
         self.settle(out)
     }
 
     /// Heartbeat. Answered at once; while loading with success, as nothing else is known.
-    pub fn heartbeat(&mut self, now_ms: i64, req: HeartbeatRequest) -> (Result<(), GroupError>, Output) {
+    pub fn heartbeat(
+        &mut self,
+        now_ms: i64,
+        req: HeartbeatRequest,
+    ) -> (Result<(), GroupError>, Output) {
         let mut out = Output::default();
         let result = match self.check_group_id(&req.group_id) {
             Err(GroupError::CoordinatorLoadInProgress) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => self
-                .with_group(now_ms, &req.group_id, &mut out, |group, ctx| group.heartbeat(ctx, &req))
+                .with_group(now_ms, &req.group_id, &mut out, |group, ctx| {
+                    group.heartbeat(ctx, &req)
+                })
                 .unwrap_or(Err(GroupError::UnknownMemberId)),
         };
         (result, self.settle(out))
@@ -165,7 +200,9 @@ impl Coordinator {
         }
         let mut out = Output::default();
         let left = match self.id_of(&req.group_id) {
-            Some(id) => self.with_group(now_ms, &id, &mut out, |group, ctx| group.leave(ctx, &req.members)),
+            Some(id) => self.with_group(now_ms, &id, &mut out, |group, ctx| {
+                group.leave(ctx, &req.members)
+            }),
             None => None,
         };
         let left = left.unwrap_or_else(|| {
@@ -178,7 +215,13 @@ impl Coordinator {
 
     /// The connection of a waiting request is gone: it will not be answered. Its member stays until its session ends.
     pub fn cancel(&mut self, token: Token) {
-        let Some(group) = self.waiting.remove(&token).and_then(|id| self.groups.get_mut(&id)) else { return };
+        let Some(group) = self
+            .waiting
+            .remove(&token)
+            .and_then(|id| self.groups.get_mut(&id))
+        else {
+            return;
+        };
         for member in group.members.values_mut() {
             for waiter in [&mut member.awaiting_join, &mut member.awaiting_sync] {
                 if *waiter == Waiter::For(token) {
@@ -208,7 +251,8 @@ impl Coordinator {
             });
         }
         if !self.loading && now_ms >= self.next_cleanup_ms {
-            self.next_cleanup_ms = now_ms.saturating_add(self.cfg.offsets_retention_check_interval_ms);
+            self.next_cleanup_ms =
+                now_ms.saturating_add(self.cfg.offsets_retention_check_interval_ms);
             self.expire_offsets(now_ms, &mut out);
         }
         self.settle(out)
@@ -217,7 +261,12 @@ impl Coordinator {
     /// When `tick` has something to do next. May be a little early, never late.
     pub fn next_deadline(&self) -> Option<i64> {
         let cleanup = (!self.loading && !self.groups.is_empty()).then_some(self.next_cleanup_ms);
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(cleanup).min()
+        self.timers
+            .first()
+            .map(|(at, _)| *at)
+            .into_iter()
+            .chain(cleanup)
+            .min()
     }
 
     /// The records of `out` could not be written: takes back what they would have made so, and gives the answers that
@@ -236,19 +285,30 @@ impl Coordinator {
                     group.armed_at = None;
                     self.put_group(*group);
                 }
-                Undo::Offset { group, topic, partition, was } => match was {
+                Undo::Offset {
+                    group,
+                    topic,
+                    partition,
+                    was,
+                } => match was {
                     Some(was) => drop(self.offsets.put(&group, &topic, partition, was)),
                     None => drop(self.offsets.remove(&group, &topic, partition)),
                 },
             }
         }
-        let mut answers: Vec<(Token, Reply)> = replies.into_iter().map(|(t, r)| (t, r.refused(error))).collect();
+        let mut answers: Vec<(Token, Reply)> = replies
+            .into_iter()
+            .map(|(t, r)| (t, r.refused(error)))
+            .collect();
         // Requests that wait in a group that is gone again are answered too.
         let groups = &self.groups;
         self.waiting.retain(|token, id| {
             let keep = groups.contains_key(id);
             if !keep {
-                let refused = JoinRefused { error, member_id: String::new() };
+                let refused = JoinRefused {
+                    error,
+                    member_id: String::new(),
+                };
                 answers.push((*token, Reply::Join(Err(refused))));
             }
             keep
@@ -259,11 +319,17 @@ impl Coordinator {
     // --- inside ---
 
     pub(super) fn id_of(&self, group_id: &str) -> Option<Arc<str>> {
-        self.groups.get_key_value(group_id).map(|(id, _)| id.clone())
+        self.groups
+            .get_key_value(group_id)
+            .map(|(id, _)| id.clone())
     }
 
     pub(super) fn check_loaded(&self) -> Result<(), GroupError> {
-        if self.loading { Err(GroupError::CoordinatorLoadInProgress) } else { Ok(()) }
+        if self.loading {
+            Err(GroupError::CoordinatorLoadInProgress)
+        } else {
+            Ok(())
+        }
     }
 
     /// For everything but plain offsets the id may not be empty.
@@ -279,9 +345,19 @@ impl Coordinator {
         if !(self.cfg.min_session_ms..=self.cfg.max_session_ms).contains(&req.session_timeout_ms) {
             return Err(GroupError::InvalidSessionTimeout);
         }
-        let strings = [&req.group_id, &req.member_id, &req.protocol_type, &req.client_id, &req.client_host];
+        let strings = [
+            &req.group_id,
+            &req.member_id,
+            &req.protocol_type,
+            &req.client_id,
+            &req.client_host,
+        ];
         let names = req.protocols.iter().map(|p| &p.name);
-        let mut all = strings.into_iter().chain([&req.new_member_id]).chain(&req.group_instance_id).chain(names);
+        let mut all = strings
+            .into_iter()
+            .chain([&req.new_member_id])
+            .chain(&req.group_instance_id)
+            .chain(names);
         if all.any(|s| s.len() > MAX_STRING_BYTES) {
             return Err(GroupError::InvalidRequest);
         }
@@ -291,7 +367,9 @@ impl Coordinator {
     /// Our own limits: a member that says too much is refused like one too many.
     fn check_limits(&self, req: &JoinRequest) -> Result<(), GroupError> {
         let group = self.groups.get(req.group_id.as_str());
-        let said = group.and_then(|g| g.members.get(&req.member_id)).map_or(0, |m| protocols_bytes(&m.protocols));
+        let said = group
+            .and_then(|g| g.members.get(&req.member_id))
+            .map_or(0, |m| protocols_bytes(&m.protocols));
         let grows = protocols_bytes(&req.protocols).saturating_sub(said);
         let of_group = group.map_or(0, |g| g.bytes) + grows;
         let total = self.groups_bytes + self.offsets.bytes() + grows;
@@ -302,7 +380,12 @@ impl Coordinator {
     }
 
     /// A group comes to be with its first member. It is written at once, so that it is there after a restart.
-    fn create(&mut self, now_ms: i64, req: &JoinRequest, out: &mut Output) -> Result<Arc<str>, GroupError> {
+    fn create(
+        &mut self,
+        now_ms: i64,
+        req: &JoinRequest,
+        out: &mut Output,
+    ) -> Result<Arc<str>, GroupError> {
         if self.groups.len() >= self.cfg.max_groups {
             return Err(GroupError::GroupMaxSizeReached);
         }
@@ -311,7 +394,8 @@ impl Coordinator {
         if !group.supports(&req.protocol_type, &req.protocols) {
             return Err(GroupError::InconsistentGroupProtocol);
         }
-        out.records.push((schema::group_key(&id), Some(group.to_record().encode())));
+        out.records
+            .push((schema::group_key(&id), Some(group.to_record().encode())));
         out.undo.push(Undo::Group(id.clone(), None));
         self.put_group(group);
         Ok(id)
@@ -352,7 +436,14 @@ impl Coordinator {
     ) -> Option<R> {
         let group = self.groups.get_mut(id)?;
         let before = group.bytes;
-        let result = work(group, &mut Ctx { now_ms, cfg: &self.cfg, out });
+        let result = work(
+            group,
+            &mut Ctx {
+                now_ms,
+                cfg: &self.cfg,
+                out,
+            },
+        );
         let after = group.bytes;
         self.groups_bytes = (self.groups_bytes + after).saturating_sub(before);
         self.rearm(id);
@@ -361,7 +452,9 @@ impl Coordinator {
 
     /// The timer index holds each group at most once, at or before its earliest deadline.
     fn rearm(&mut self, id: &str) {
-        let Some(group) = self.groups.get_mut(id) else { return };
+        let Some(group) = self.groups.get_mut(id) else {
+            return;
+        };
         let Some(hint) = group.wake_hint else { return };
         match group.armed_at {
             Some(at) if at <= hint => return,
@@ -397,6 +490,10 @@ impl Coordinator {
 
 impl LeavingMember {
     pub(super) fn left(&self, error: Option<GroupError>) -> LeftMember {
-        LeftMember { member_id: self.member_id.clone(), group_instance_id: self.group_instance_id.clone(), error }
+        LeftMember {
+            member_id: self.member_id.clone(),
+            group_instance_id: self.group_instance_id.clone(),
+            error,
+        }
     }
 }

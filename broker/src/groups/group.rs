@@ -10,7 +10,9 @@ use bytes::Bytes;
 use super::coordinator::Ctx;
 use super::member::{Member, Waiter, own_protocols, rebalance_timeout_ms};
 use super::schema::{GroupValue, MemberValue};
-use super::types::{GroupError, JoinRefused, JoinRequest, Joined, JoinedMember, Protocol, Reply, Synced, Token};
+use super::types::{
+    GroupError, JoinRefused, JoinRequest, Joined, JoinedMember, Protocol, Reply, Synced, Token,
+};
 
 /// The state of a classic group; `Display` gives the names clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +127,11 @@ impl Group {
         group.leader = value.leader;
         let protocol = value.protocol.unwrap_or_default();
         for m in value.members {
-            let timeout = if m.rebalance_timeout_ms == -1 { m.session_timeout_ms } else { m.rebalance_timeout_ms };
+            let timeout = if m.rebalance_timeout_ms == -1 {
+                m.session_timeout_ms
+            } else {
+                m.rebalance_timeout_ms
+            };
             group.insert(Member {
                 id: m.member_id,
                 instance_id: m.group_instance_id,
@@ -133,7 +139,10 @@ impl Group {
                 client_host: m.client_host,
                 rebalance_timeout_ms: timeout,
                 session_timeout_ms: m.session_timeout_ms,
-                protocols: vec![Protocol { name: protocol.clone(), metadata: m.subscription }],
+                protocols: vec![Protocol {
+                    name: protocol.clone(),
+                    metadata: m.subscription,
+                }],
                 assignment: m.assignment,
                 awaiting_join: Waiter::No,
                 awaiting_sync: Waiter::No,
@@ -185,10 +194,6 @@ impl Group {
         self.leader.as_deref() == Some(member_id)
     }
 
-    pub(super) fn is_simple(&self) -> bool {
-        self.protocol_type.is_none() && self.state == State::Empty && self.pending.is_empty()
-    }
-
     pub(super) fn uses_consumer_protocol(&self) -> bool {
         self.protocol_type.as_deref() == Some("consumer")
     }
@@ -202,7 +207,12 @@ impl Group {
     }
 
     pub(super) fn rebalance_timeout_ms(&self) -> i64 {
-        self.members.values().map(|m| i64::from(m.rebalance_timeout_ms)).max().unwrap_or(0).max(0)
+        self.members
+            .values()
+            .map(|m| i64::from(m.rebalance_timeout_ms))
+            .max()
+            .unwrap_or(0)
+            .max(0)
     }
 
     // --- members ---
@@ -229,7 +239,9 @@ impl Group {
     pub(super) fn take(&mut self, member_id: &str) -> Option<Member> {
         let member = self.members.remove(member_id)?;
         self.count_protocols(&member.protocols, false);
-        self.joining = self.joining.saturating_sub(usize::from(member.awaiting_join.is_waiting()));
+        self.joining = self
+            .joining
+            .saturating_sub(usize::from(member.awaiting_join.is_waiting()));
         self.bytes = self.bytes.saturating_sub(member.bytes());
         Some(member)
     }
@@ -266,9 +278,20 @@ impl Group {
     }
 
     /// What a rejoining member says about itself now, and its waiting request.
-    pub(super) fn update(&mut self, ctx: &mut Ctx<'_>, token: Token, member_id: &str, req: &JoinRequest) {
+    pub(super) fn update(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        token: Token,
+        member_id: &str,
+        req: &JoinRequest,
+    ) {
         // The member asked twice; the older request will not be answered by the rebalance.
-        self.answer_join_refused(ctx, member_id, GroupError::RebalanceInProgress, member_id.to_owned());
+        self.answer_join_refused(
+            ctx,
+            member_id,
+            GroupError::RebalanceInProgress,
+            member_id.to_owned(),
+        );
         if let Some(mut member) = self.take(member_id) {
             member.protocols = own_protocols(&req.protocols);
             member.rebalance_timeout_ms = rebalance_timeout_ms(req);
@@ -289,7 +312,11 @@ impl Group {
     }
 
     /// FENCED_INSTANCE_ID and UNKNOWN_MEMBER_ID (KIP-345).
-    pub(super) fn validate_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), GroupError> {
+    pub(super) fn validate_member(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), GroupError> {
         if let Some(instance) = instance_id {
             match self.statics.get(instance) {
                 None => return Err(GroupError::UnknownMemberId),
@@ -297,7 +324,11 @@ impl Group {
                 Some(_) => {}
             }
         }
-        if self.members.contains_key(member_id) { Ok(()) } else { Err(GroupError::UnknownMemberId) }
+        if self.members.contains_key(member_id) {
+            Ok(())
+        } else {
+            Err(GroupError::UnknownMemberId)
+        }
     }
 
     // --- protocols ---
@@ -305,7 +336,11 @@ impl Group {
     fn count_protocols(&mut self, protocols: &[Protocol], add: bool) {
         for p in protocols {
             let count = self.supported.get(&p.name).copied().unwrap_or(0);
-            match if add { count + 1 } else { count.saturating_sub(1) } {
+            match if add {
+                count + 1
+            } else {
+                count.saturating_sub(1)
+            } {
                 0 => self.supported.remove(&p.name),
                 n => self.supported.insert(p.name.clone(), n),
             };
@@ -319,7 +354,9 @@ impl Group {
         }
         let all = self.members.len();
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|p| self.supported.get(&p.name).copied().unwrap_or(0) == all)
+            && protocols
+                .iter()
+                .any(|p| self.supported.get(&p.name).copied().unwrap_or(0) == all)
     }
 
     /// Each member votes for the first of its protocols that all support; a tie goes to the lesser name.
@@ -327,12 +364,19 @@ impl Group {
         let all = self.members.len();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            if let Some(p) = member.protocols.iter().find(|p| self.supported.get(&p.name) == Some(&all)) {
+            if let Some(p) = member
+                .protocols
+                .iter()
+                .find(|p| self.supported.get(&p.name) == Some(&all))
+            {
                 *votes.entry(&p.name).or_default() += 1;
             }
         }
         let most = votes.values().max().copied()?;
-        votes.into_iter().find(|(_, n)| *n == most).map(|(name, _)| name.to_owned())
+        votes
+            .into_iter()
+            .find(|(_, n)| *n == most)
+            .map(|(name, _)| name.to_owned())
     }
 
     /// The topics members of type "consumer" subscribe to; None where that cannot be known.
@@ -346,20 +390,29 @@ impl Group {
         let protocol = self.protocol_name.as_deref()?;
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
-            topics.extend(super::schema::subscribed_topics(&member.metadata(Some(protocol)))?);
+            topics.extend(super::schema::subscribed_topics(
+                &member.metadata(Some(protocol)),
+            )?);
         }
         Some(topics)
     }
 
     pub(super) fn is_subscribed(&self, topic: &str) -> bool {
-        self.subscribed.as_ref().map_or_else(|| self.uses_consumer_protocol(), |topics| topics.contains(topic))
+        self.subscribed.as_ref().map_or_else(
+            || self.uses_consumer_protocol(),
+            |topics| topics.contains(topic),
+        )
     }
 
     // --- answers ---
 
     /// The current generation, as a member that joins sees it.
     pub(super) fn joined(&self, member_id: &str) -> Joined {
-        let members = if self.is_leader(member_id) { self.joined_members() } else { Vec::new() };
+        let members = if self.is_leader(member_id) {
+            self.joined_members()
+        } else {
+            Vec::new()
+        };
         Joined {
             generation: self.generation,
             protocol_type: self.protocol_type.clone(),
@@ -387,26 +440,59 @@ impl Group {
         Synced {
             protocol_type: self.protocol_type.clone(),
             protocol_name: self.protocol_name.clone(),
-            assignment: self.members.get(member_id).map(|m| m.assignment.clone()).unwrap_or_default(),
+            assignment: self
+                .members
+                .get(member_id)
+                .map(|m| m.assignment.clone())
+                .unwrap_or_default(),
         }
     }
 
-    pub(super) fn answer_join(&mut self, ctx: &mut Ctx<'_>, member_id: &str, result: Result<Joined, JoinRefused>) {
-        let Some(member) = self.members.get_mut(member_id) else { return };
+    pub(super) fn answer_join(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        member_id: &str,
+        result: Result<Joined, JoinRefused>,
+    ) {
+        let Some(member) = self.members.get_mut(member_id) else {
+            return;
+        };
         let waiter = std::mem::take(&mut member.awaiting_join);
-        self.joining = self.joining.saturating_sub(usize::from(waiter.is_waiting()));
+        self.joining = self
+            .joining
+            .saturating_sub(usize::from(waiter.is_waiting()));
         if let Some(token) = waiter.token() {
             ctx.out.reply(token, Reply::Join(result));
         }
     }
 
-    pub(super) fn answer_join_refused(&mut self, ctx: &mut Ctx<'_>, member_id: &str, error: GroupError, told: String) {
-        self.answer_join(ctx, member_id, Err(JoinRefused { error, member_id: told }));
+    pub(super) fn answer_join_refused(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        member_id: &str,
+        error: GroupError,
+        told: String,
+    ) {
+        self.answer_join(
+            ctx,
+            member_id,
+            Err(JoinRefused {
+                error,
+                member_id: told,
+            }),
+        );
     }
 
     /// True when the member was waiting.
-    pub(super) fn answer_sync(&mut self, ctx: &mut Ctx<'_>, id: &str, result: Result<Synced, GroupError>) -> bool {
-        let Some(member) = self.members.get_mut(id) else { return false };
+    pub(super) fn answer_sync(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        id: &str,
+        result: Result<Synced, GroupError>,
+    ) -> bool {
+        let Some(member) = self.members.get_mut(id) else {
+            return false;
+        };
         let waiter = std::mem::take(&mut member.awaiting_sync);
         if let Some(token) = waiter.token() {
             ctx.out.reply(token, Reply::Sync(result));
@@ -430,14 +516,22 @@ impl Group {
     }
 
     pub(super) fn restart_session(&mut self, now_ms: i64, member_id: &str) {
-        if let Some(timeout) = self.members.get(member_id).map(|m| i64::from(m.session_timeout_ms)) {
+        if let Some(timeout) = self
+            .members
+            .get(member_id)
+            .map(|m| i64::from(m.session_timeout_ms))
+        {
             self.extend_session(now_ms, member_id, timeout);
         }
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<i64> {
         let sessions = self.members.values().filter_map(|m| m.session_deadline);
-        sessions.chain(self.pending.values().copied()).chain(self.join_timer.at()).chain(self.sync_deadline).min()
+        sessions
+            .chain(self.pending.values().copied())
+            .chain(self.join_timer.at())
+            .chain(self.sync_deadline)
+            .min()
     }
 }
 

@@ -13,12 +13,21 @@ impl Group {
             return refuse(ctx, token, GroupError::GroupMaxSizeReached, String::new());
         }
         if !self.supports(&req.protocol_type, &req.protocols) {
-            return refuse(ctx, token, GroupError::InconsistentGroupProtocol, req.member_id);
+            return refuse(
+                ctx,
+                token,
+                GroupError::InconsistentGroupProtocol,
+                req.member_id,
+            );
         }
         if !req.member_id.is_empty() {
             return self.join_known(ctx, token, &req);
         }
-        let replaced = req.group_instance_id.as_ref().and_then(|instance| self.statics.get(instance)).cloned();
+        let replaced = req
+            .group_instance_id
+            .as_ref()
+            .and_then(|instance| self.statics.get(instance))
+            .cloned();
         match replaced {
             Some(old) => self.replace_static(ctx, token, &req, &old),
             None if req.group_instance_id.is_none() && req.require_known_member_id => {
@@ -34,7 +43,8 @@ impl Group {
         match self.state {
             State::Empty | State::Dead => true,
             State::PreparingRebalance => {
-                member.is_some_and(|m| m.awaiting_join.is_waiting()) || self.joining() < ctx.cfg.max_size
+                member.is_some_and(|m| m.awaiting_join.is_waiting())
+                    || self.joining() < ctx.cfg.max_size
             }
             State::CompletingRebalance | State::Stable => {
                 member.is_some() || self.members.len() < ctx.cfg.max_size
@@ -52,7 +62,13 @@ impl Group {
         refuse(ctx, token, GroupError::MemberIdRequired, req.new_member_id);
     }
 
-    fn add_member(&mut self, ctx: &mut Ctx<'_>, token: Token, req: &JoinRequest, member_id: String) {
+    fn add_member(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        token: Token,
+        req: &JoinRequest,
+        member_id: String,
+    ) {
         let mut member = Member::new(member_id.clone(), req);
         member.awaiting_join = Waiter::For(token);
         if self.members.is_empty() {
@@ -64,7 +80,11 @@ impl Group {
         }
         self.insert(member);
         // The member cannot send heartbeats before it knows its id, and nobody may hear the answer: it has a limit.
-        self.extend_session(ctx.now_ms, &member_id, i64::from(ctx.cfg.new_member_join_timeout_ms));
+        self.extend_session(
+            ctx.now_ms,
+            &member_id,
+            i64::from(ctx.cfg.new_member_join_timeout_ms),
+        );
         self.rebalance_or_complete(ctx);
     }
 
@@ -72,14 +92,22 @@ impl Group {
         if self.pending.contains_key(&req.member_id) {
             // Only dynamic members are asked to come back.
             return match req.group_instance_id {
-                Some(_) => refuse(ctx, token, GroupError::UnknownServerError, req.member_id.clone()),
+                Some(_) => refuse(
+                    ctx,
+                    token,
+                    GroupError::UnknownServerError,
+                    req.member_id.clone(),
+                ),
                 None => self.add_member(ctx, token, req, req.member_id.clone()),
             };
         }
         if let Err(error) = self.validate_member(&req.member_id, req.group_instance_id.as_deref()) {
             return refuse(ctx, token, error, req.member_id.clone());
         }
-        let changed = !self.members.get(&req.member_id).is_some_and(|m| m.matches(&req.protocols));
+        let changed = !self
+            .members
+            .get(&req.member_id)
+            .is_some_and(|m| m.matches(&req.protocols));
         let rebalance = match self.state {
             State::PreparingRebalance => true,
             // The same again: probably the first answer was lost.
@@ -87,7 +115,12 @@ impl Group {
             // The leader may want a rebalance for reasons only it knows, such as new partitions of a topic.
             State::Stable => changed || self.is_leader(&req.member_id),
             State::Empty | State::Dead => {
-                return refuse(ctx, token, GroupError::UnknownMemberId, req.member_id.clone());
+                return refuse(
+                    ctx,
+                    token,
+                    GroupError::UnknownMemberId,
+                    req.member_id.clone(),
+                );
             }
         };
         if rebalance {
@@ -111,17 +144,23 @@ impl Group {
         self.restart_session(ctx.now_ms, &id);
         self.update(ctx, token, &id, req);
         match self.state {
-            State::Stable if self.protocol_name.is_some() && self.select_protocol() == self.protocol_name => {
+            State::Stable
+                if self.protocol_name.is_some() && self.select_protocol() == self.protocol_name =>
+            {
                 // Nothing changes for the others: it gets its place and assignment back without a rebalance.
                 ctx.out.undo.push(Undo::Group(self.id.clone(), before));
-                ctx.out.records.push((schema::group_key(&self.id), Some(self.to_record().encode())));
+                ctx.out
+                    .records
+                    .push((schema::group_key(&self.id), Some(self.to_record().encode())));
                 let joined = self.rejoined(&id, req.can_skip_assignment, old_leader);
                 self.answer_join(ctx, &id, Ok(joined));
             }
             State::Stable => self.rebalance_or_complete(ctx),
             // The leader may have been told the old id: its assignment would miss the new one.
             State::CompletingRebalance => self.prepare_rebalance(ctx),
-            State::PreparingRebalance | State::Empty | State::Dead => self.complete_join_if_all_joined(ctx),
+            State::PreparingRebalance | State::Empty | State::Dead => {
+                self.complete_join_if_all_joined(ctx)
+            }
         }
     }
 
@@ -129,9 +168,16 @@ impl Group {
     fn rejoined(&self, id: &str, can_skip_assignment: bool, old_leader: String) -> Joined {
         let joined = self.joined(id);
         if can_skip_assignment {
-            Joined { skip_assignment: self.is_leader(id), ..joined }
+            Joined {
+                skip_assignment: self.is_leader(id),
+                ..joined
+            }
         } else {
-            Joined { leader: old_leader, members: Vec::new(), ..joined }
+            Joined {
+                leader: old_leader,
+                members: Vec::new(),
+                ..joined
+            }
         }
     }
 
@@ -140,7 +186,9 @@ impl Group {
         self.answer_sync(ctx, old_id, Err(GroupError::FencedInstanceId));
         let led = self.is_leader(old_id);
         let synced = !self.pending_sync.remove(old_id);
-        let Some(mut member) = self.take(old_id) else { return };
+        let Some(mut member) = self.take(old_id) else {
+            return;
+        };
         member.id = new_id.to_owned();
         member.is_new = false;
         member.session_deadline = None;
@@ -155,5 +203,6 @@ impl Group {
 }
 
 pub(super) fn refuse(ctx: &mut Ctx<'_>, token: Token, error: GroupError, member_id: String) {
-    ctx.out.reply(token, Reply::Join(Err(JoinRefused { error, member_id })));
+    ctx.out
+        .reply(token, Reply::Join(Err(JoinRefused { error, member_id })));
 }

@@ -65,7 +65,11 @@ impl Member {
 
     /// The metadata for a protocol; empty when the member does not support it, which a chosen one rules out.
     pub(super) fn metadata(&self, protocol: Option<&str>) -> Bytes {
-        self.protocols.iter().find(|p| Some(p.name.as_str()) == protocol).map(|p| p.metadata.clone()).unwrap_or_default()
+        self.protocols
+            .iter()
+            .find(|p| Some(p.name.as_str()) == protocol)
+            .map(|p| p.metadata.clone())
+            .unwrap_or_default()
     }
 
     /// Whether a request says the same protocols, in the same order, with the same metadata.
@@ -90,12 +94,19 @@ impl Member {
 
 /// An estimate of the memory protocols take.
 pub(super) fn protocols_bytes(protocols: &[Protocol]) -> usize {
-    protocols.iter().map(|p| 80 + p.name.len() + p.metadata.len()).sum()
+    protocols
+        .iter()
+        .map(|p| 80 + p.name.len() + p.metadata.len())
+        .sum()
 }
 
 /// Version 0 has no rebalance timeout: it is the session timeout then.
 pub(super) fn rebalance_timeout_ms(req: &JoinRequest) -> i32 {
-    if req.rebalance_timeout_ms == -1 { req.session_timeout_ms } else { req.rebalance_timeout_ms }
+    if req.rebalance_timeout_ms == -1 {
+        req.session_timeout_ms
+    } else {
+        req.rebalance_timeout_ms
+    }
 }
 
 /// Copies, so that a slice does not keep its whole request frame alive. A name said twice counts once: Kafka would
@@ -104,7 +115,10 @@ pub(super) fn own_protocols(protocols: &[Protocol]) -> Vec<Protocol> {
     let mut own: Vec<Protocol> = Vec::new();
     for p in protocols {
         if !own.iter().any(|o| o.name == p.name) {
-            own.push(Protocol { name: p.name.clone(), metadata: Bytes::copy_from_slice(&p.metadata) });
+            own.push(Protocol {
+                name: p.name.clone(),
+                metadata: Bytes::copy_from_slice(&p.metadata),
+            });
         }
     }
     own

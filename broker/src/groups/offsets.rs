@@ -30,20 +30,33 @@ impl Offsets {
         self.bytes
     }
 
-    pub(super) fn put(&mut self, group: &Arc<str>, topic: &str, partition: i32, v: OffsetValue) -> Option<OffsetValue> {
+    pub(super) fn put(
+        &mut self,
+        group: &Arc<str>,
+        topic: &str,
+        partition: i32,
+        v: OffsetValue,
+    ) -> Option<OffsetValue> {
         let topics = self.by_group.entry(group.clone()).or_default();
         if !topics.contains_key(topic) {
             topics.insert(topic.to_owned(), ByPartition::new());
         }
         self.bytes += entry_bytes(topic, &v);
-        let was = topics.get_mut(topic).and_then(|partitions| partitions.insert(partition, v));
+        let was = topics
+            .get_mut(topic)
+            .and_then(|partitions| partitions.insert(partition, v));
         if let Some(was) = &was {
             self.bytes = self.bytes.saturating_sub(entry_bytes(topic, was));
         }
         was
     }
 
-    pub(super) fn remove(&mut self, group: &str, topic: &str, partition: i32) -> Option<OffsetValue> {
+    pub(super) fn remove(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Option<OffsetValue> {
         let topics = self.by_group.get_mut(group)?;
         let partitions = topics.get_mut(topic)?;
         let was = partitions.remove(&partition)?;
@@ -145,18 +158,29 @@ impl Coordinator {
                     commit_timestamp_ms: now_ms,
                     expire_timestamp_ms,
                 };
-                let error = self.check_offset(&req.group_id, &topic.name, p.partition, &value).err();
+                let error = self
+                    .check_offset(&req.group_id, &topic.name, p.partition, &value)
+                    .err();
                 if error.is_none() {
                     self.store(now_ms, &req.group_id, &topic.name, p.partition, value, out);
                 }
                 partitions.push((p.partition, error));
             }
-            results.push(TopicResults { name: topic.name, partitions });
+            results.push(TopicResults {
+                name: topic.name,
+                partitions,
+            });
         }
         results
     }
 
-    fn check_offset(&self, group: &str, topic: &str, partition: i32, value: &OffsetValue) -> Result<(), GroupError> {
+    fn check_offset(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        value: &OffsetValue,
+    ) -> Result<(), GroupError> {
         let units = value.metadata.encode_utf16().count();
         if units > self.cfg.offset_metadata_max_bytes || value.metadata.len() > MAX_STRING_BYTES {
             return Err(GroupError::OffsetMetadataTooLarge);
@@ -164,36 +188,69 @@ impl Coordinator {
         if topic.len() > MAX_STRING_BYTES {
             return Err(GroupError::UnknownTopicOrPartition);
         }
-        let had = self.offsets.get(group, topic, partition).map_or(0, |v| entry_bytes(topic, v));
+        let had = self
+            .offsets
+            .get(group, topic, partition)
+            .map_or(0, |v| entry_bytes(topic, v));
         let grows = entry_bytes(topic, value).saturating_sub(had);
-        if grows > 0 && self.groups_bytes + self.offsets.bytes() + grows > self.cfg.max_total_bytes {
+        if grows > 0 && self.groups_bytes + self.offsets.bytes() + grows > self.cfg.max_total_bytes
+        {
             return Err(GroupError::InvalidCommitOffsetSize);
         }
         Ok(())
     }
 
-    fn store(&mut self, now_ms: i64, group: &str, topic: &str, partition: i32, value: OffsetValue, out: &mut Output) {
+    fn store(
+        &mut self,
+        now_ms: i64,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        value: OffsetValue,
+        out: &mut Output,
+    ) {
         if !self.groups.contains_key(group) {
             out.undo.push(Undo::Group(Arc::from(group), None));
         }
         let group = self.group_or_create(now_ms, group);
-        out.records.push((schema::offset_key(&group, topic, partition), Some(value.encode())));
+        out.records.push((
+            schema::offset_key(&group, topic, partition),
+            Some(value.encode()),
+        ));
         let was = self.offsets.put(&group, topic, partition, value);
-        out.undo.push(Undo::Offset { group, topic: topic.to_owned(), partition, was });
+        out.undo.push(Undo::Offset {
+            group,
+            topic: topic.to_owned(),
+            partition,
+            was,
+        });
     }
 
     /// Takes an offset out and writes its tombstone; nothing if there is none.
-    pub(super) fn tombstone(&mut self, group: &Arc<str>, topic: &str, partition: i32, out: &mut Output) {
+    pub(super) fn tombstone(
+        &mut self,
+        group: &Arc<str>,
+        topic: &str,
+        partition: i32,
+        out: &mut Output,
+    ) {
         if let Some(was) = self.offsets.remove(group, topic, partition) {
-            out.records.push((schema::offset_key(group, topic, partition), None));
-            out.undo.push(Undo::Offset { group: group.clone(), topic: topic.to_owned(), partition, was: Some(was) });
+            out.records
+                .push((schema::offset_key(group, topic, partition), None));
+            out.undo.push(Undo::Offset {
+                group: group.clone(),
+                topic: topic.to_owned(),
+                partition,
+                was: Some(was),
+            });
         }
     }
 
     /// Takes a group out and writes its tombstone; its offsets went before.
     pub(super) fn tombstone_group(&mut self, id: &Arc<str>, out: &mut Output) {
         if let Some(group) = self.groups.get(id) {
-            out.undo.push(Undo::Group(id.clone(), Some(Box::new(group.clone()))));
+            out.undo
+                .push(Undo::Group(id.clone(), Some(Box::new(group.clone()))));
             out.records.push((schema::group_key(id), None));
             self.remove_group(id);
         }
@@ -211,14 +268,25 @@ impl Coordinator {
         topics: Option<&[(String, Vec<i32>)]>,
     ) -> Result<Vec<FetchedTopic>, GroupError> {
         self.check_loaded()?;
-        let known = self.groups.contains_key(group_id).then(|| self.offsets.by_group.get(group_id)).flatten();
+        let known = self
+            .groups
+            .contains_key(group_id)
+            .then(|| self.offsets.by_group.get(group_id))
+            .flatten();
         let Some(topics) = topics else {
             let all = known.into_iter().flatten();
-            return Ok(all.map(|(name, offsets)| fetched(name, offsets.iter().map(|(p, v)| (*p, Some(v))))).collect());
+            return Ok(all
+                .map(|(name, offsets)| fetched(name, offsets.iter().map(|(p, v)| (*p, Some(v)))))
+                .collect());
         };
         let one = |(name, partitions): &(String, Vec<i32>)| {
             let offsets = known.and_then(|topics| topics.get(name));
-            fetched(name, partitions.iter().map(|p| (*p, offsets.and_then(|o| o.get(p)))))
+            fetched(
+                name,
+                partitions
+                    .iter()
+                    .map(|p| (*p, offsets.and_then(|o| o.get(p)))),
+            )
         };
         Ok(topics.iter().map(one).collect())
     }
@@ -232,9 +300,13 @@ impl Coordinator {
                 self.cleanup_again_at(now_ms.saturating_add(NEXT_PASS_MS));
                 return;
             }
-            let Some(group) = self.groups.get(&id) else { continue };
+            let Some(group) = self.groups.get(&id) else {
+                continue;
+            };
             if self.offsets.has_any(&id) {
-                let Some(clock) = Clock::of(group) else { continue };
+                let Some(clock) = Clock::of(group) else {
+                    continue;
+                };
                 let expired = |topic: &str, _: i32, value: &OffsetValue| {
                     !group.is_subscribed(topic) && clock.is_over(value, now_ms, retention_ms)
                 };
@@ -242,7 +314,10 @@ impl Coordinator {
                     self.tombstone(&id, &topic, partition, out);
                 }
             }
-            let idle = self.groups.get(&id).is_some_and(|g| g.state == State::Empty && g.pending.is_empty());
+            let idle = self
+                .groups
+                .get(&id)
+                .is_some_and(|g| g.state == State::Empty && g.pending.is_empty());
             if idle && !self.offsets.has_any(&id) {
                 self.tombstone_group(&id, out);
             }
@@ -259,11 +334,16 @@ enum Clock {
 impl Clock {
     /// None: the group is in use in a way that keeps all of its offsets.
     fn of(group: &Group) -> Option<Clock> {
-        let stable_consumers =
-            group.uses_consumer_protocol() && group.subscribed.is_some() && group.state == State::Stable;
+        let stable_consumers = group.uses_consumer_protocol()
+            && group.subscribed.is_some()
+            && group.state == State::Stable;
         match (&group.protocol_type, group.state) {
             (None, _) => Some(Clock::SinceCommit),
-            (Some(_), State::Empty) => Some(group.state_since_ms.map_or(Clock::SinceCommit, Clock::SinceEmpty)),
+            (Some(_), State::Empty) => Some(
+                group
+                    .state_since_ms
+                    .map_or(Clock::SinceCommit, Clock::SinceEmpty),
+            ),
             (Some(_), _) => stable_consumers.then_some(Clock::SinceCommit),
         }
     }
@@ -280,7 +360,10 @@ impl Clock {
     }
 }
 
-fn fetched<'a>(name: &str, offsets: impl Iterator<Item = (i32, Option<&'a OffsetValue>)>) -> FetchedTopic {
+fn fetched<'a>(
+    name: &str,
+    offsets: impl Iterator<Item = (i32, Option<&'a OffsetValue>)>,
+) -> FetchedTopic {
     let one = |(partition, value): (i32, Option<&OffsetValue>)| FetchedOffset {
         partition,
         offset: value.map_or(-1, |v| v.offset),
@@ -288,5 +371,8 @@ fn fetched<'a>(name: &str, offsets: impl Iterator<Item = (i32, Option<&'a Offset
         metadata: value.map(|v| v.metadata.clone()).unwrap_or_default(),
         error: None,
     };
-    FetchedTopic { name: name.to_owned(), partitions: offsets.map(one).collect() }
+    FetchedTopic {
+        name: name.to_owned(),
+        partitions: offsets.map(one).collect(),
+    }
 }

@@ -22,7 +22,9 @@ enum Due {
 impl Group {
     pub(super) fn rebalance_or_complete(&mut self, ctx: &mut Ctx<'_>) {
         match self.state {
-            State::Empty | State::CompletingRebalance | State::Stable => self.prepare_rebalance(ctx),
+            State::Empty | State::CompletingRebalance | State::Stable => {
+                self.prepare_rebalance(ctx)
+            }
             State::PreparingRebalance | State::Dead => self.complete_join_if_all_joined(ctx),
         }
     }
@@ -40,7 +42,11 @@ impl Group {
             let remaining_ms = max(self.rebalance_timeout_ms() - delay_ms, 0);
             self.new_member_added = false;
             let at = ctx.now_ms.saturating_add(delay_ms);
-            self.set_join_timer(JoinTimer::Initial { at, delay_ms, remaining_ms });
+            self.set_join_timer(JoinTimer::Initial {
+                at,
+                delay_ms,
+                remaining_ms,
+            });
         } else if self.has_all_joined() {
             self.complete_join(ctx);
         } else {
@@ -61,21 +67,29 @@ impl Group {
 
     /// The initial rebalance always waits for its time.
     pub(super) fn complete_join_if_all_joined(&mut self, ctx: &mut Ctx<'_>) {
-        if self.state == State::PreparingRebalance && self.previous != State::Empty && self.has_all_joined() {
+        if self.state == State::PreparingRebalance
+            && self.previous != State::Empty
+            && self.has_all_joined()
+        {
             self.complete_join(ctx);
         }
     }
 
     pub(super) fn complete_join(&mut self, ctx: &mut Ctx<'_>) {
         self.join_timer = JoinTimer::Off;
-        let late = self.members.values().filter(|m| !m.awaiting_join.is_waiting() && m.instance_id.is_none());
+        let late = self
+            .members
+            .values()
+            .filter(|m| !m.awaiting_join.is_waiting() && m.instance_id.is_none());
         let late: Vec<String> = late.map(|m| m.id.clone()).collect();
         for id in late {
             self.remove(ctx, &id);
         }
         if !self.elect_joined_leader() && !self.members.is_empty() {
             // Only absent static members are left. Their sessions decide.
-            let at = ctx.now_ms.saturating_add(max(self.rebalance_timeout_ms(), MIN_RETRY_MS));
+            let at = ctx
+                .now_ms
+                .saturating_add(max(self.rebalance_timeout_ms(), MIN_RETRY_MS));
             return self.set_join_timer(JoinTimer::Rebalance { at });
         }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
@@ -84,7 +98,9 @@ impl Group {
         self.subscribed = self.compute_subscribed();
         if self.members.is_empty() {
             self.transition(State::Empty, ctx.now_ms);
-            ctx.out.records.push((schema::group_key(&self.id), Some(self.to_record().encode())));
+            ctx.out
+                .records
+                .push((schema::group_key(&self.id), Some(self.to_record().encode())));
             return;
         }
         self.transition(State::CompletingRebalance, ctx.now_ms);
@@ -104,11 +120,20 @@ impl Group {
 
     /// The leader stays if it rejoined; else any member that did leads. False: nobody rejoined.
     fn elect_joined_leader(&mut self) -> bool {
-        let joined = |id: &String| self.members.get(id).is_some_and(|m| m.awaiting_join.is_waiting());
+        let joined = |id: &String| {
+            self.members
+                .get(id)
+                .is_some_and(|m| m.awaiting_join.is_waiting())
+        };
         if self.leader.as_ref().is_some_and(joined) {
             return true;
         }
-        match self.members.values().find(|m| m.awaiting_join.is_waiting()).map(|m| m.id.clone()) {
+        match self
+            .members
+            .values()
+            .find(|m| m.awaiting_join.is_waiting())
+            .map(|m| m.id.clone())
+        {
             Some(id) => {
                 self.leader = Some(id);
                 true
@@ -130,8 +155,15 @@ impl Group {
 
     // --- leaving ---
 
-    pub(super) fn leave(&mut self, ctx: &mut Ctx<'_>, members: &[LeavingMember]) -> Vec<LeftMember> {
-        let left: Vec<LeftMember> = members.iter().map(|m| m.left(self.leave_one(ctx, m).err())).collect();
+    pub(super) fn leave(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        members: &[LeavingMember],
+    ) -> Vec<LeftMember> {
+        let left: Vec<LeftMember> = members
+            .iter()
+            .map(|m| m.left(self.leave_one(ctx, m).err()))
+            .collect();
         if left.iter().any(|m| m.error.is_none()) {
             match self.state {
                 State::Stable | State::CompletingRebalance => self.rebalance_or_complete(ctx),
@@ -145,7 +177,10 @@ impl Group {
     fn leave_one(&mut self, ctx: &mut Ctx<'_>, leaving: &LeavingMember) -> Result<(), GroupError> {
         let id = if leaving.member_id.is_empty() {
             // An administrator removes static members by instance id.
-            let member = leaving.group_instance_id.as_ref().and_then(|instance| self.statics.get(instance));
+            let member = leaving
+                .group_instance_id
+                .as_ref()
+                .and_then(|instance| self.statics.get(instance));
             member.cloned().ok_or(GroupError::UnknownMemberId)?
         } else if self.pending.contains_key(&leaving.member_id) {
             leaving.member_id.clone()
@@ -165,9 +200,20 @@ impl Group {
         let mut due: Vec<(i64, Due)> = Vec::new();
         due.extend(self.join_timer.at().map(|at| (at, Due::Join)));
         due.extend(self.sync_deadline.map(|at| (at, Due::Sync)));
-        let sessions = self.members.values().filter_map(|m| m.session_deadline.map(|at| (at, &m.id)));
-        due.extend(sessions.filter(|(at, _)| *at <= now).map(|(at, id)| (at, Due::Session(id.clone()))));
-        due.extend(self.pending.iter().map(|(id, at)| (*at, Due::Pending(id.clone()))));
+        let sessions = self
+            .members
+            .values()
+            .filter_map(|m| m.session_deadline.map(|at| (at, &m.id)));
+        due.extend(
+            sessions
+                .filter(|(at, _)| *at <= now)
+                .map(|(at, id)| (at, Due::Session(id.clone()))),
+        );
+        due.extend(
+            self.pending
+                .iter()
+                .map(|(id, at)| (*at, Due::Pending(id.clone()))),
+        );
         due.retain(|(at, _)| *at <= now);
         due.sort_by_key(|(at, _)| *at);
         for (_, event) in due {
@@ -187,12 +233,20 @@ impl Group {
 
     fn end_join(&mut self, ctx: &mut Ctx<'_>) {
         match self.join_timer {
-            JoinTimer::Initial { delay_ms, remaining_ms, .. } if self.new_member_added && remaining_ms != 0 => {
+            JoinTimer::Initial {
+                delay_ms,
+                remaining_ms,
+                ..
+            } if self.new_member_added && remaining_ms != 0 => {
                 self.new_member_added = false;
                 let next_ms = i64::from(ctx.cfg.initial_rebalance_delay_ms).min(remaining_ms);
                 let at = ctx.now_ms.saturating_add(next_ms);
                 let remaining_ms = max(remaining_ms - delay_ms, 0);
-                self.set_join_timer(JoinTimer::Initial { at, delay_ms: next_ms, remaining_ms });
+                self.set_join_timer(JoinTimer::Initial {
+                    at,
+                    delay_ms: next_ms,
+                    remaining_ms,
+                });
             }
             _ => self.complete_join(ctx),
         }
@@ -211,7 +265,9 @@ impl Group {
     }
 
     fn end_session(&mut self, ctx: &mut Ctx<'_>, id: &str) {
-        let Some(member) = self.members.get_mut(id) else { return };
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
         if member.session_deadline.is_none_or(|at| at > ctx.now_ms) {
             return;
         }

@@ -7,21 +7,35 @@ use bytes::Bytes;
 /// Why a record could not be read. The log is damaged there, or was written by something newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    #[error("a record of __consumer_offsets ends too early; look at it with kafka-dump-log --offsets-decoder")]
+    #[error(
+        "a record of __consumer_offsets ends too early; look at it with kafka-dump-log --offsets-decoder"
+    )]
     TooShort,
-    #[error("a record of __consumer_offsets holds an impossible length; look at it with kafka-dump-log --offsets-decoder")]
+    #[error(
+        "a record of __consumer_offsets holds an impossible length; look at it with kafka-dump-log --offsets-decoder"
+    )]
     BadLength,
-    #[error("a record of __consumer_offsets holds text that is not UTF-8; look at it with kafka-dump-log --offsets-decoder")]
+    #[error(
+        "a record of __consumer_offsets holds text that is not UTF-8; look at it with kafka-dump-log --offsets-decoder"
+    )]
     BadText,
-    #[error("a record of __consumer_offsets has value version {0}, which this release does not know; use a newer one")]
+    #[error(
+        "a record of __consumer_offsets has value version {0}, which this release does not know; use a newer one"
+    )]
     UnknownValueVersion(i16),
 }
 
 /// A key, as far as the classic coordinator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
-    Offset { group: String, topic: String, partition: i32 },
-    Group { group: String },
+    Offset {
+        group: String,
+        topic: String,
+        partition: i32,
+    },
+    Group {
+        group: String,
+    },
     /// Of another protocol or a later Kafka.
     Unknown(i16),
 }
@@ -88,7 +102,11 @@ impl OffsetValue {
     pub fn encode(&self) -> Vec<u8> {
         let mut b = Vec::with_capacity(32 + self.metadata.len());
         // Only version 1 has an expiry, and it has no leader epoch (Kafka's MetadataVersion.offsetCommitValueVersion).
-        let version: i16 = if self.expire_timestamp_ms.is_some() { 1 } else { 3 };
+        let version: i16 = if self.expire_timestamp_ms.is_some() {
+            1
+        } else {
+            3
+        };
         b.extend(version.to_be_bytes());
         b.extend(self.offset.to_be_bytes());
         if version == 3 {
@@ -129,7 +147,9 @@ impl GroupValue {
 
 /// The coordinator refuses longer strings before they come here; the cut only keeps the record well formed.
 fn put_str(b: &mut Vec<u8>, s: &str) {
-    let s = s.get(..s.floor_char_boundary(i16::MAX as usize)).unwrap_or_default();
+    let s = s
+        .get(..s.floor_char_boundary(i16::MAX as usize))
+        .unwrap_or_default();
     b.extend((s.len() as i16).to_be_bytes());
     b.extend(s.as_bytes());
 }
@@ -150,9 +170,16 @@ fn put_bytes(b: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Reads a key; keys of other kinds are `Key::Unknown`.
 pub fn decode_key(key: &[u8]) -> Result<Key, SchemaError> {
-    let mut r = Reader { rest: key, flexible: false };
+    let mut r = Reader {
+        rest: key,
+        flexible: false,
+    };
     match r.i16()? {
-        0 | 1 => Ok(Key::Offset { group: r.string()?, topic: r.string()?, partition: r.i32()? }),
+        0 | 1 => Ok(Key::Offset {
+            group: r.string()?,
+            topic: r.string()?,
+            partition: r.i32()?,
+        }),
         2 => Ok(Key::Group { group: r.string()? }),
         other => Ok(Key::Unknown(other)),
     }
@@ -160,7 +187,10 @@ pub fn decode_key(key: &[u8]) -> Result<Key, SchemaError> {
 
 impl OffsetValue {
     pub fn decode(value: &[u8]) -> Result<OffsetValue, SchemaError> {
-        let mut r = Reader { rest: value, flexible: false };
+        let mut r = Reader {
+            rest: value,
+            flexible: false,
+        };
         let version = r.version()?;
         let offset = r.i64()?;
         let leader_epoch = if version >= 3 { r.i32()? } else { -1 };
@@ -169,13 +199,22 @@ impl OffsetValue {
         let expire = if version == 1 { r.i64()? } else { -1 };
         // What follows are tagged fields (the topic id, since 4.1); none matters here.
         let expire_timestamp_ms = (expire != -1).then_some(expire);
-        Ok(OffsetValue { offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms })
+        Ok(OffsetValue {
+            offset,
+            leader_epoch,
+            metadata,
+            commit_timestamp_ms,
+            expire_timestamp_ms,
+        })
     }
 }
 
 impl GroupValue {
     pub fn decode(value: &[u8]) -> Result<GroupValue, SchemaError> {
-        let mut r = Reader { rest: value, flexible: false };
+        let mut r = Reader {
+            rest: value,
+            flexible: false,
+        };
         let version = r.version()?;
         let protocol_type = r.string()?;
         let generation = r.i32()?;
@@ -197,13 +236,23 @@ impl GroupValue {
             });
             r.tagged_fields()?;
         }
-        Ok(GroupValue { protocol_type, generation, protocol, leader, state_timestamp_ms, members })
+        Ok(GroupValue {
+            protocol_type,
+            generation,
+            protocol,
+            leader,
+            state_timestamp_ms,
+            members,
+        })
     }
 }
 
 /// The topics in a `ConsumerProtocolSubscription`; its version 0 is the head of every version. None if it is not one.
 pub fn subscribed_topics(subscription: &[u8]) -> Option<Vec<String>> {
-    let mut r = Reader { rest: subscription, flexible: false };
+    let mut r = Reader {
+        rest: subscription,
+        flexible: false,
+    };
     let version = r.i16().ok()?;
     if version < 0 {
         return None;
@@ -260,7 +309,9 @@ impl<'a> Reader<'a> {
         let mut value = 0u32;
         for shift in (0..35).step_by(7) {
             let [byte] = self.array()?;
-            value |= u32::from(byte & 0x7f).checked_shl(shift).ok_or(SchemaError::BadLength)?;
+            value |= u32::from(byte & 0x7f)
+                .checked_shl(shift)
+                .ok_or(SchemaError::BadLength)?;
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
@@ -277,12 +328,16 @@ impl<'a> Reader<'a> {
         };
         match len {
             -1 => Ok(None),
-            n => usize::try_from(n).map(Some).map_err(|_| SchemaError::BadLength),
+            n => usize::try_from(n)
+                .map(Some)
+                .map_err(|_| SchemaError::BadLength),
         }
     }
 
     fn opt_string(&mut self) -> Result<Option<String>, SchemaError> {
-        let Some(len) = self.len(true)? else { return Ok(None) };
+        let Some(len) = self.len(true)? else {
+            return Ok(None);
+        };
         let text = std::str::from_utf8(self.take(len)?).map_err(|_| SchemaError::BadText)?;
         Ok(Some(text.to_owned()))
     }
@@ -299,7 +354,11 @@ impl<'a> Reader<'a> {
     fn array_len(&mut self) -> Result<usize, SchemaError> {
         let len = self.len(false)?.ok_or(SchemaError::BadLength)?;
         // Every element takes at least a byte, so a greater count is refused before it is believed.
-        if len > self.rest.len() { Err(SchemaError::TooShort) } else { Ok(len) }
+        if len > self.rest.len() {
+            Err(SchemaError::TooShort)
+        } else {
+            Ok(len)
+        }
     }
 
     fn tagged_fields(&mut self) -> Result<(), SchemaError> {

@@ -17,10 +17,14 @@ impl Group {
         }
         if self.state == State::Stable {
             self.synced_by(&req.member_id);
-            return ctx.out.reply(token, Reply::Sync(Ok(self.synced(&req.member_id))));
+            return ctx
+                .out
+                .reply(token, Reply::Sync(Ok(self.synced(&req.member_id))));
         }
         // The member asked twice: the older request gives way.
-        let before = self.is_leader(&req.member_id).then(|| Box::new(self.clone()));
+        let before = self
+            .is_leader(&req.member_id)
+            .then(|| Box::new(self.clone()));
         self.answer_sync(ctx, &req.member_id, Err(GroupError::RebalanceInProgress));
         if let Some(member) = self.members.get_mut(&req.member_id) {
             member.awaiting_sync = Waiter::For(token);
@@ -32,9 +36,7 @@ impl Group {
     }
 
     fn check_sync(&self, req: &SyncRequest) -> Result<(), GroupError> {
-        let differs = |said: &Option<String>, ours: &Option<String>| {
-            matches!((said, ours), (Some(said), Some(ours)) if said != ours)
-        };
+        let differs = |said: &Option<String>, ours: &Option<String>| matches!((said, ours), (Some(said), Some(ours)) if said != ours);
         if self.state == State::Empty {
             return Err(GroupError::UnknownMemberId);
         }
@@ -42,12 +44,16 @@ impl Group {
         if req.generation != self.generation {
             return Err(GroupError::IllegalGeneration);
         }
-        if differs(&req.protocol_type, &self.protocol_type) || differs(&req.protocol_name, &self.protocol_name) {
+        if differs(&req.protocol_type, &self.protocol_type)
+            || differs(&req.protocol_name, &self.protocol_name)
+        {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         match self.state {
             State::CompletingRebalance | State::Stable => Ok(()),
-            State::PreparingRebalance | State::Empty | State::Dead => Err(GroupError::RebalanceInProgress),
+            State::PreparingRebalance | State::Empty | State::Dead => {
+                Err(GroupError::RebalanceInProgress)
+            }
         }
     }
 
@@ -59,7 +65,12 @@ impl Group {
     }
 
     /// The leader's assignment makes the group stable and is the moment its generation is written.
-    fn store_assignment(&mut self, ctx: &mut Ctx<'_>, before: Box<Group>, assignments: Vec<(String, Bytes)>) {
+    fn store_assignment(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        before: Box<Group>,
+        assignments: Vec<(String, Bytes)>,
+    ) {
         // A member named twice has its last assignment; members not named get an empty one; others do not matter.
         let mut named: HashMap<String, Bytes> = assignments.into_iter().collect();
         let mut own: Vec<(String, Bytes)> = Vec::with_capacity(self.members.len());
@@ -77,8 +88,12 @@ impl Group {
         for (id, assignment) in &own {
             self.assign(id, Bytes::copy_from_slice(assignment));
         }
-        ctx.out.undo.push(Undo::Group(self.id.clone(), Some(before)));
-        ctx.out.records.push((schema::group_key(&self.id), Some(self.to_record().encode())));
+        ctx.out
+            .undo
+            .push(Undo::Group(self.id.clone(), Some(before)));
+        ctx.out
+            .records
+            .push((schema::group_key(&self.id), Some(self.to_record().encode())));
         self.transition(State::Stable, ctx.now_ms);
         for (id, _) in &own {
             let synced = self.synced(id);
@@ -89,7 +104,11 @@ impl Group {
     }
 
     /// A member's sign of life, and how it learns of a rebalance.
-    pub(super) fn heartbeat(&mut self, ctx: &mut Ctx<'_>, req: &HeartbeatRequest) -> Result<(), GroupError> {
+    pub(super) fn heartbeat(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        req: &HeartbeatRequest,
+    ) -> Result<(), GroupError> {
         self.validate_member(&req.member_id, req.group_instance_id.as_deref())?;
         if req.generation != self.generation {
             return Err(GroupError::IllegalGeneration);
@@ -100,7 +119,11 @@ impl Group {
                 self.restart_session(ctx.now_ms, &req.member_id);
             }
         }
-        if self.state == State::PreparingRebalance { Err(GroupError::RebalanceInProgress) } else { Ok(()) }
+        if self.state == State::PreparingRebalance {
+            Err(GroupError::RebalanceInProgress)
+        } else {
+            Ok(())
+        }
     }
 
     /// Members commit with their generation; others (−1, no member id) only while nobody is in the group.
@@ -108,7 +131,8 @@ impl Group {
         if req.generation < 0 && self.state == State::Empty {
             return Ok(());
         }
-        let claims_membership = req.generation >= 0 || !req.member_id.is_empty() || req.group_instance_id.is_some();
+        let claims_membership =
+            req.generation >= 0 || !req.member_id.is_empty() || req.group_instance_id.is_some();
         if claims_membership {
             self.validate_member(&req.member_id, req.group_instance_id.as_deref())?;
             if req.generation != self.generation {
@@ -134,7 +158,13 @@ impl Group {
     /// This request is answered; it must not be answered again.
     pub(super) fn forget_token(&mut self, now_ms: i64, token: Token) {
         let waits = |m: &&Member| [m.awaiting_join, m.awaiting_sync].contains(&Waiter::For(token));
-        let Some(mut member) = self.members.values().find(waits).map(|m| m.id.clone()).and_then(|id| self.take(&id)) else {
+        let Some(mut member) = self
+            .members
+            .values()
+            .find(waits)
+            .map(|m| m.id.clone())
+            .and_then(|id| self.take(&id))
+        else {
             return;
         };
         for waiter in [&mut member.awaiting_join, &mut member.awaiting_sync] {

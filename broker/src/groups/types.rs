@@ -73,13 +73,17 @@ pub enum GroupError {
     FencedInstanceId,
     #[error("the protocols are not those of the group; all members need a common assignor")]
     InconsistentGroupProtocol,
-    #[error("session.timeout.ms is outside group.min.session.timeout.ms and group.max.session.timeout.ms")]
+    #[error(
+        "session.timeout.ms is outside group.min.session.timeout.ms and group.max.session.timeout.ms"
+    )]
     InvalidSessionTimeout,
     #[error("the group id is invalid; set a group.id that is not empty")]
     InvalidGroupId,
     #[error("the group is full; raise group.max.size or use fewer members")]
     GroupMaxSizeReached,
-    #[error("the metadata of the offset is too large; shorten it or raise offset.metadata.max.bytes")]
+    #[error(
+        "the metadata of the offset is too large; shorten it or raise offset.metadata.max.bytes"
+    )]
     OffsetMetadataTooLarge,
     #[error("the committed offsets take more memory than groups are given; delete unused groups")]
     InvalidCommitOffsetSize,
@@ -322,17 +326,25 @@ impl Reply {
     /// The same answer, refused: its records could not be written.
     pub(super) fn refused(self, error: GroupError) -> Reply {
         match self {
-            Reply::Join(Ok(_)) => Reply::Join(Err(JoinRefused { error, member_id: String::new() })),
+            Reply::Join(Ok(_)) => Reply::Join(Err(JoinRefused {
+                error,
+                member_id: String::new(),
+            })),
             Reply::Join(Err(r)) if r.error == GroupError::MemberIdRequired => {
-                Reply::Join(Err(JoinRefused { error, member_id: String::new() }))
+                Reply::Join(Err(JoinRefused {
+                    error,
+                    member_id: String::new(),
+                }))
             }
             Reply::Join(Err(r)) => Reply::Join(Err(r)),
             Reply::Sync(r) => Reply::Sync(Err(r.err().unwrap_or(error))),
             Reply::Leave(_) => Reply::Leave(Err(error)),
             Reply::Commit(_) => Reply::Commit(Err(error)),
-            Reply::DeleteGroups(all) => {
-                Reply::DeleteGroups(all.into_iter().map(|(id, e)| (id, e.or(Some(error)))).collect())
-            }
+            Reply::DeleteGroups(all) => Reply::DeleteGroups(
+                all.into_iter()
+                    .map(|(id, e)| (id, e.or(Some(error))))
+                    .collect(),
+            ),
             Reply::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
         }
     }
@@ -355,6 +367,9 @@ impl Output {
     }
 
     pub(super) fn answer(token: Token, reply: Reply) -> Output {
-        Output { replies: vec![(token, reply)], ..Output::default() }
+        Output {
+            replies: vec![(token, reply)],
+            ..Output::default()
+        }
     }
 }

@@ -156,7 +156,10 @@ impl FaultFs {
                 .iter()
                 .map(|(path, data)| {
                     let c = data.0.lock().unwrap();
-                    let content = Content { now: c.now.clone(), durable: c.durable.clone() };
+                    let content = Content {
+                        now: c.now.clone(),
+                        durable: c.durable.clone(),
+                    };
                     (path.clone(), Arc::new(Data(Mutex::new(content))))
                 })
                 .collect(),
@@ -187,7 +190,11 @@ impl FaultFs {
             Some((at, Fault::DiskFull)) => now >= at && matches!(kind, Call::Write),
             None => false,
         };
-        if fails { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if fails {
+            Err(ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn change<T>(&self, kind: Call, f: impl FnOnce(&mut Names) -> io::Result<T>) -> io::Result<T> {
@@ -205,7 +212,11 @@ impl FaultFs {
 fn survivors(c: &Content, rng: &mut Rng) -> Vec<u8> {
     if !c.now.starts_with(&c.durable) {
         let old = rng.below(2) == 0;
-        return if old { c.durable.clone() } else { c.now.clone() };
+        return if old {
+            c.durable.clone()
+        } else {
+            c.now.clone()
+        };
     }
     let synced = c.durable.len();
     let keep = synced + rng.below((c.now.len() - synced) as u64 + 1) as usize;
@@ -272,7 +283,10 @@ impl Fs for FaultFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         let data = self.state().names.files.get(path).cloned();
         let data = data.ok_or(ErrorKind::NotFound)?;
-        Ok(Arc::new(OpenFile { fs: self.clone(), data }))
+        Ok(Arc::new(OpenFile {
+            fs: self.clone(),
+            data,
+        }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
@@ -284,7 +298,10 @@ impl Fs for FaultFs {
             Ok(names.files.entry(path.to_path_buf()).or_default().clone())
         })?;
         data.0.lock().unwrap().now.clear();
-        Ok(Arc::new(OpenFile { fs: self.clone(), data }))
+        Ok(Arc::new(OpenFile {
+            fs: self.clone(),
+            data,
+        }))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -301,12 +318,25 @@ impl Fs for FaultFs {
         }
         let inside = |path: &&PathBuf| path.parent() == Some(dir);
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let files = s.names.files.iter().filter(|(path, _)| inside(path)).map(|(path, data)| {
-            let len = data.0.lock().unwrap().now.len() as u64;
-            DirEntry { name: name(path), len, is_dir: false }
-        });
+        let files = s
+            .names
+            .files
+            .iter()
+            .filter(|(path, _)| inside(path))
+            .map(|(path, data)| {
+                let len = data.0.lock().unwrap().now.len() as u64;
+                DirEntry {
+                    name: name(path),
+                    len,
+                    is_dir: false,
+                }
+            });
         let dirs = s.names.dirs.iter().filter(inside);
-        let dirs = dirs.map(|path| DirEntry { name: name(path), len: 0, is_dir: true });
+        let dirs = dirs.map(|path| DirEntry {
+            name: name(path),
+            len: 0,
+            is_dir: true,
+        });
         Ok(files.chain(dirs).collect())
     }
 

@@ -46,10 +46,16 @@ pub trait LogFile: Send + Sync {
         let total = head.len() + rest.len();
         let mut done = 0;
         while done < total {
-            let tail = rest.get(done.saturating_sub(head.len())..).unwrap_or_default();
+            let tail = rest
+                .get(done.saturating_sub(head.len())..)
+                .unwrap_or_default();
             let front = head.get(done..).unwrap_or_default();
             let parts = [IoSlice::new(front), IoSlice::new(tail)];
-            let parts = if front.is_empty() { &parts[1..] } else { &parts[..] };
+            let parts = if front.is_empty() {
+                &parts[1..]
+            } else {
+                &parts[..]
+            };
             match self.write_at(parts, position + done as u64) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => done += n,
@@ -154,7 +160,9 @@ impl LogFile for File {
 
 impl Fs for RealFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Arc::new(
+            OpenOptions::new().read(true).write(true).open(path)?,
+        ))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
@@ -179,7 +187,11 @@ impl Fs for RealFs {
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             };
-            entries.push(DirEntry { name, len: meta.len(), is_dir: meta.is_dir() });
+            entries.push(DirEntry {
+                name,
+                len: meta.len(),
+                is_dir: meta.is_dir(),
+            });
         }
         Ok(entries)
     }
@@ -206,7 +218,10 @@ impl Fs for RealFs {
 
     fn modified_ms(&self, path: &Path) -> io::Result<i64> {
         let time = fs::metadata(path)?.modified()?;
-        let ms = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let ms = time
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         Ok(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 }

@@ -112,7 +112,8 @@ impl Log {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
-        self.unsynced.retain(|(base, _)| !flushed.closed.contains(base));
+        self.unsynced
+            .retain(|(base, _)| !flushed.closed.contains(base));
         if let Some(changes) = flushed.dir_changes {
             self.dir_synced = self.dir_synced.max(changes);
         }
@@ -147,15 +148,20 @@ impl Log {
         let mut name = dir.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{:016x}{:016x}-delete", random(), random()));
         let doomed = dir.with_file_name(name);
-        fs.rename(dir, &doomed).map_err(|e| self.io_error("renaming", e))?;
+        fs.rename(dir, &doomed)
+            .map_err(|e| self.io_error("renaming", e))?;
         if let Some(parent) = dir.parent() {
-            fs.sync_dir(parent).map_err(|e| self.io_error("syncing the parent of", e))?;
+            fs.sync_dir(parent)
+                .map_err(|e| self.io_error("syncing the parent of", e))?;
         }
-        fs.remove_dir_all(&doomed).map_err(|e| self.io_error("removing", e))
+        fs.remove_dir_all(&doomed)
+            .map_err(|e| self.io_error("removing", e))
     }
 }
 
 /// Random enough for a name that must not be taken yet.
 fn random() -> u64 {
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }

@@ -207,7 +207,11 @@ impl IndexBuilder {
             on_file: self.on_file,
             time_on_file: self.time_on_file,
             offsets: self.pending.iter().flat_map(|e| e.encode(base)).collect(),
-            times: self.time_pending.iter().flat_map(|e| e.encode(base)).collect(),
+            times: self
+                .time_pending
+                .iter()
+                .flat_map(|e| e.encode(base))
+                .collect(),
             taken: (self.pending.len(), self.time_pending.len()),
         }
     }
@@ -216,7 +220,8 @@ impl IndexBuilder {
     /// sparser index is still a right one.
     pub fn commit(&mut self, spill: &Spill, written: bool) {
         self.pending.drain(..spill.taken.0.min(self.pending.len()));
-        self.time_pending.drain(..spill.taken.1.min(self.time_pending.len()));
+        self.time_pending
+            .drain(..spill.taken.1.min(self.time_pending.len()));
         if written {
             self.on_file += spill.taken.0;
             self.time_on_file += spill.taken.1;

@@ -27,7 +27,11 @@ impl LeaderEpochs {
         if epoch < 0 || offset < 0 || !news {
             return false;
         }
-        while self.entries.last().is_some_and(|(e, start)| *e >= epoch || *start >= offset) {
+        while self
+            .entries
+            .last()
+            .is_some_and(|(e, start)| *e >= epoch || *start >= offset)
+        {
             self.entries.pop();
         }
         self.entries.push((epoch, offset));
@@ -37,7 +41,10 @@ impl LeaderEpochs {
     /// The epoch of the record at `offset`.
     pub fn epoch_of(&self, offset: i64) -> Option<i32> {
         let after = self.entries.partition_point(|(_, start)| *start <= offset);
-        after.checked_sub(1).and_then(|i| self.entries.get(i)).map(|(epoch, _)| *epoch)
+        after
+            .checked_sub(1)
+            .and_then(|i| self.entries.get(i))
+            .map(|(epoch, _)| *epoch)
     }
 
     /// The largest epoch at or below the one asked for, and where it ends; `None` when the question
@@ -97,7 +104,10 @@ impl LeaderEpochs {
         for line in lines {
             let (epoch, start) = line.split_once(' ')?;
             let (epoch, start): (i32, i64) = (epoch.parse().ok()?, start.trim().parse().ok()?);
-            let grows = epochs.entries.last().is_none_or(|(e, s)| *e < epoch && *s < start);
+            let grows = epochs
+                .entries
+                .last()
+                .is_none_or(|(e, s)| *e < epoch && *s < start);
             if !grows || epoch < 0 || start < 0 {
                 return None;
             }
@@ -123,7 +133,11 @@ mod tests {
     #[test]
     fn end_offsets_are_kafkas() {
         let e = epochs();
-        assert_eq!(e.end_offset_for(6, 99), Some((6, 99)), "the latest ends with the log");
+        assert_eq!(
+            e.end_offset_for(6, 99),
+            Some((6, 99)),
+            "the latest ends with the log"
+        );
         assert_eq!(e.end_offset_for(5, 99), Some((5, 30)));
         assert_eq!(e.end_offset_for(4, 99), Some((2, 10)), "the floor of a gap");
         assert_eq!(e.end_offset_for(1, 99), Some((1, 0)), "older than all");
@@ -154,7 +168,15 @@ mod tests {
         let e = epochs();
         let text = e.encode();
         assert_eq!(LeaderEpochs::decode(text.as_bytes()), Some(e));
-        for bad in ["", "0", "0\n", "0\n2\n1 1\n", "1\n0\n", "0\n1\nx y\n", "0\n2\n5 1\n4 2\n"] {
+        for bad in [
+            "",
+            "0",
+            "0\n",
+            "0\n2\n1 1\n",
+            "1\n0\n",
+            "0\n1\nx y\n",
+            "0\n2\n5 1\n4 2\n",
+        ] {
             assert_eq!(LeaderEpochs::decode(bad.as_bytes()), None, "{bad:?}");
         }
     }

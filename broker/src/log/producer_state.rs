@@ -101,7 +101,9 @@ impl Marker {
     /// The marker in a control batch; `None` when it holds another kind of control record.
     pub fn read(batch: &[u8]) -> Option<Marker> {
         // Markers are a few bytes; anything larger is not copied.
-        let bytes = batch.get(..batch.len().min(4096)).map(Bytes::copy_from_slice)?;
+        let bytes = batch
+            .get(..batch.len().min(4096))
+            .map(Bytes::copy_from_slice)?;
         let records = records::decode(&bytes, 4096).ok()?;
         let record = records.first()?;
         let [0, 0, 0, kind] = *record.key.as_deref()?.first_chunk::<4>()? else {
@@ -203,7 +205,8 @@ impl Producers {
         let mut places: Vec<i64> = self.map.values().map(place).collect();
         let (_, limit, _) = places.select_nth_unstable(PRODUCERS_MAX / 10);
         let limit = *limit;
-        self.map.retain(|_, p| p.txn_first_offset >= 0 || place(p) > limit);
+        self.map
+            .retain(|_, p| p.txn_first_offset >= 0 || place(p) > limit);
     }
 
     /// Forgets producers that have been idle for `expiration_ms` (`producer.id.expiration.ms`).
@@ -289,7 +292,9 @@ impl Producer {
             b.first_sequence() == header.base_sequence && b.last_sequence == header.last_sequence()
         };
         let same_epoch = header.producer_epoch == self.epoch;
-        same_epoch.then(|| self.known().iter().find(same).copied()).flatten()
+        same_epoch
+            .then(|| self.known().iter().find(same).copied())
+            .flatten()
     }
 
     fn check_sequence(&self, header: &BatchHeader) -> Result<(), AppendError> {
@@ -369,7 +374,10 @@ mod tests {
             assert_eq!(write(&mut p, &again).unwrap(), Some(i64::from(i)));
         }
         let forgotten = write(&mut p, &batch(0, 0, 1, 99));
-        assert!(matches!(forgotten, Err(AppendError::OutOfOrderSequence { .. })));
+        assert!(matches!(
+            forgotten,
+            Err(AppendError::OutOfOrderSequence { .. })
+        ));
     }
 
     #[test]
@@ -429,7 +437,9 @@ mod tests {
     #[test]
     fn an_open_transaction_is_tracked_until_its_marker() {
         let mut p = Producers::default();
-        let mut data = BatchBuilder::new(Compression::None).with_producer(7, 0, 0).transactional();
+        let mut data = BatchBuilder::new(Compression::None)
+            .with_producer(7, 0, 0)
+            .transactional();
         data.push(1, None, Some(b"v"), &[]);
         let data = BatchHeader::parse(&data.build(50)).unwrap();
         write(&mut p, &data).unwrap();
@@ -437,14 +447,23 @@ mod tests {
         let plain = write(&mut p, &batch(0, 1, 1, 51));
         assert!(matches!(plain, Err(AppendError::InvalidTxnState { .. })));
         p.expire(i64::MAX, 1);
-        assert_eq!(Producers::decode(&p.encode()).unwrap().first_open_offset(), Some(50));
+        assert_eq!(
+            Producers::decode(&p.encode()).unwrap().first_open_offset(),
+            Some(50)
+        );
 
         let mut end = BatchBuilder::new(Compression::None).with_producer(7, 0, -1);
         end = end.transactional().control();
         end.push(2, Some(&[0, 0, 0, 1]), Some(&[0, 0, 0, 0, 0, 9]), &[]);
         let end = end.build(51);
         let marker = Marker::read(&end);
-        assert_eq!(marker, Some(Marker { commit: true, coordinator_epoch: 9 }));
+        assert_eq!(
+            marker,
+            Some(Marker {
+                commit: true,
+                coordinator_epoch: 9
+            })
+        );
         let header = BatchHeader::parse(&end).unwrap();
         assert_eq!(p.check(&header, marker).unwrap(), None);
         p.update(&header, marker);
@@ -464,7 +483,10 @@ mod tests {
             p.update(&header, None);
         }
         assert!(p.map.len() <= PRODUCERS_MAX);
-        assert!(p.map.contains_key(&(PRODUCERS_MAX as i64)), "the newest stays");
+        assert!(
+            p.map.contains_key(&(PRODUCERS_MAX as i64)),
+            "the newest stays"
+        );
         assert!(!p.map.contains_key(&0), "the oldest goes");
     }
 }

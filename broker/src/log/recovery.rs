@@ -93,7 +93,11 @@ impl<'a> Recovery<'a> {
                 files.insert(entry.name, entry.len);
             }
         }
-        let trust = if start.clean { Some(i64::MAX) } else { start.recovery_point };
+        let trust = if start.clean {
+            Some(i64::MAX)
+        } else {
+            start.recovery_point
+        };
         let mut recovery = Recovery {
             fs,
             dir,
@@ -209,16 +213,23 @@ impl<'a> Recovery<'a> {
     }
 
     pub(super) fn has_index(&self, base: i64) -> bool {
-        [segment::index_path(self.dir, base), segment::time_index_path(self.dir, base)]
-            .iter()
-            .filter_map(|path| path.file_name()?.to_str())
-            .any(|name| self.files.contains_key(name))
+        [
+            segment::index_path(self.dir, base),
+            segment::time_index_path(self.dir, base),
+        ]
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str())
+        .any(|name| self.files.contains_key(name))
     }
 
     /// A segment wholly below the recovery point: its batches are believed, its indexes checked.
     fn trusted(&mut self, base: i64, size: u64, next: i64) -> io::Result<Segment> {
-        let bad: Vec<BadBatch> =
-            self.known_bad.iter().copied().filter(|b| b.segment == base).collect();
+        let bad: Vec<BadBatch> = self
+            .known_bad
+            .iter()
+            .copied()
+            .filter(|b| b.segment == base)
+            .collect();
         self.report.bad.extend_from_slice(&bad);
         let view = SegmentView {
             base,
@@ -331,7 +342,8 @@ impl<'a> Recovery<'a> {
     fn remove_orphans(&mut self, bases: &[(i64, u64)]) -> io::Result<()> {
         let names: Vec<String> = self.files.keys().cloned().collect();
         for name in names {
-            let base = segment::offset_of(&name, "index").or(segment::offset_of(&name, "timeindex"));
+            let base =
+                segment::offset_of(&name, "index").or(segment::offset_of(&name, "timeindex"));
             if let Some(base) = base
                 && bases.binary_search_by_key(&base, |(b, _)| *b).is_err()
             {
@@ -362,7 +374,8 @@ impl<'a> Recovery<'a> {
         let written = if self.report.bad.is_empty() {
             self.fs.remove(&path)
         } else {
-            self.fs.write_atomic(&path, encode_bad(&self.report.bad).as_bytes(), true)
+            self.fs
+                .write_atomic(&path, encode_bad(&self.report.bad).as_bytes(), true)
         };
         if let Err(e) = written {
             tracing::warn!(path = %path.display(), error = %e, "cannot note corrupt batches");
@@ -376,7 +389,12 @@ impl<'a> Recovery<'a> {
         start: OpenFrom,
         now_ms: i64,
     ) -> io::Result<(Log, RecoveryReport)> {
-        let Segments { closed, unsynced, active, end } = segments;
+        let Segments {
+            closed,
+            unsynced,
+            active,
+            end,
+        } = segments;
         let first = closed.first().map_or(active.base, |s| s.base);
         let log_start = start.log_start_offset.unwrap_or(first).max(first);
         let file = active.file.clone();
@@ -395,7 +413,11 @@ impl<'a> Recovery<'a> {
             Found::Batch(header) => Some(header.max_timestamp),
             _ => None,
         };
-        let flushed = if self.known { self.trust.min(end) } else { log_start.min(end) };
+        let flushed = if self.known {
+            self.trust.min(end)
+        } else {
+            log_start.min(end)
+        };
         let mut log = Log {
             shared: Arc::new(shared),
             cfg: self.cfg.clone(),
@@ -451,7 +473,11 @@ fn encode_bad(bad: &[BadBatch]) -> String {
             b.segment, b.position, b.end_position, b.first_offset, b.next_offset
         )
     };
-    format!("0\n{}\n{}", bad.len(), bad.iter().map(line).collect::<String>())
+    format!(
+        "0\n{}\n{}",
+        bad.len(),
+        bad.iter().map(line).collect::<String>()
+    )
 }
 
 fn decode_bad(bytes: &[u8]) -> Option<Vec<BadBatch>> {

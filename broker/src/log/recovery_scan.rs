@@ -80,9 +80,16 @@ impl Recovery<'_> {
             entries: None,
         };
         let found = self.indexed(&view, Some(self.trust))?;
-        let Some(Indexed { entries, floor: Some(floor), times, last_time }) = found else {
+        let Some(Indexed {
+            entries,
+            floor: Some(floor),
+            times,
+            last_time,
+        }) = found
+        else {
             // Missing is normal: the entries of the active segment are written now and then.
-            self.report.rebuilt_indexes += usize::from(found.is_none() && self.has_index(view.base));
+            self.report.rebuilt_indexes +=
+                usize::from(found.is_none() && self.has_index(view.base));
             return Ok(());
         };
         let mut scanner = Scanner::new(&*view.file, size, HEADER_BLOCK);

@@ -43,7 +43,8 @@ impl Log {
             self.shared.fs.sync_dir(&self.shared.dir)?;
         }
         r.report.replayed_batches = self.replay(from)?;
-        self.producers.expire(now_ms, self.cfg.producer_id_expiration_ms);
+        self.producers
+            .expire(now_ms, self.cfg.producer_id_expiration_ms);
         Ok(())
     }
 
@@ -81,7 +82,9 @@ impl Log {
         let path = self.shared.dir.join(leader_epochs::FILE_NAME);
         let bytes = match self.shared.fs.read(&path, SIDE_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => Vec::new(),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                Vec::new()
+            }
             Err(e) => return Err(e),
         };
         let loaded = LeaderEpochs::decode(&bytes);

@@ -15,7 +15,8 @@ impl Log {
         let mut deleted = self.delete_before_start()?;
         let all_old = self.first_kept_by_time(now_ms)?;
         if self.size > 0 && all_old == self.closed().len() && self.active_is_old(now_ms) {
-            self.roll(now_ms).map_err(|e| self.io_error("beginning a new segment", e))?;
+            self.roll(now_ms)
+                .map_err(|e| self.io_error("beginning a new segment", e))?;
         }
         let by_time = self.first_kept_by_time(now_ms)?;
         let count = by_time.max(self.first_kept_by_size());
@@ -92,7 +93,10 @@ impl Log {
 
     fn modified_ms(&self, base: i64) -> Result<i64, LogError> {
         let path = segment::log_path(&self.shared.dir, base);
-        self.shared.fs.modified_ms(&path).map_err(|e| LogError::io("looking at", &path, e))
+        self.shared
+            .fs
+            .modified_ms(&path)
+            .map_err(|e| LogError::io("looking at", &path, e))
     }
 
     /// How many of the oldest segments the log can lose and still hold `retention.bytes`.

@@ -82,8 +82,13 @@ impl<'a> Scanner<'a> {
             return Ok(Found::Bad);
         };
         let whole = header.size() as u64 <= left;
-        let sane = header.last_offset_delta >= 0 && header.base_offset >= 0 && header.record_count >= 0;
-        Ok(if whole && sane { Found::Batch(header) } else { Found::Bad })
+        let sane =
+            header.last_offset_delta >= 0 && header.base_offset >= 0 && header.record_count >= 0;
+        Ok(if whole && sane {
+            Found::Batch(header)
+        } else {
+            Found::Bad
+        })
     }
 
     /// True when the bytes of the batch at `position` have the CRC its header names.
@@ -92,7 +97,9 @@ impl<'a> Scanner<'a> {
         let end = position + header.size() as u64;
         let mut crc = 0;
         while at < end {
-            let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(self.block);
+            let n = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(self.block);
             let bytes = self.bytes(at, n)?;
             if bytes.is_empty() {
                 return Ok(false);

@@ -343,8 +343,9 @@ pub fn stamped_batch(segment: &SegmentView, position: u64, entry: TimeEntry) -> 
     let mut walk = Walk::new(segment, position);
     while let Step::Batch(_, header) = walk.step()? {
         if header.last_offset() >= entry.offset {
-            return Ok(header.last_offset() == entry.offset
-                && header.max_timestamp == entry.timestamp);
+            return Ok(
+                header.last_offset() == entry.offset && header.max_timestamp == entry.timestamp
+            );
         }
     }
     Ok(false)
@@ -403,7 +404,9 @@ impl<'a> Walk<'a> {
 
     pub fn step(&mut self) -> io::Result<Step> {
         while let Some(bad) = self.bad.iter().find(|b| {
-            b.position < b.end_position && b.position <= self.position && self.position < b.end_position
+            b.position < b.end_position
+                && b.position <= self.position
+                && self.position < b.end_position
         }) {
             self.position = bad.end_position;
         }

@@ -77,9 +77,12 @@ impl LogView {
             return Ok(None);
         };
         let segment = self.open(&lazy)?;
-        first_record(&segment, best.position, &best.header, |offset, timestamp| {
-            timestamp >= best.timestamp && offset >= start
-        })
+        first_record(
+            &segment,
+            best.position,
+            &best.header,
+            |offset, timestamp| timestamp >= best.timestamp && offset >= start,
+        )
     }
 
     /// The first batch of the segment with its largest timestamp, among those from `start` that end

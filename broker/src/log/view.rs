@@ -63,12 +63,12 @@ impl LogView {
         upper: i64,
         min_one_batch: bool,
     ) -> Result<Region, ReadError> {
-        self.retry_deleted(|| {
-            match self.read_recent(offset, max_bytes, upper, min_one_batch)? {
+        self.retry_deleted(
+            || match self.read_recent(offset, max_bytes, upper, min_one_batch)? {
                 Some(region) => Ok(region),
                 None => self.read_files(offset, max_bytes, upper, min_one_batch),
-            }
-        })
+            },
+        )
     }
 
     /// Looks again when retention deleted a segment between look-up and open.
@@ -167,7 +167,9 @@ impl LogView {
         let region = self.read(from, max_bytes, upper, true)?;
         let mut batches = Vec::new();
         for item in batch::split(&region.bytes()?) {
-            let good = item.ok().filter(|(_, bytes)| batch::validate_stored(bytes).is_ok());
+            let good = item
+                .ok()
+                .filter(|(_, bytes)| batch::validate_stored(bytes).is_ok());
             match good {
                 Some(found) => batches.push(found),
                 None if batches.is_empty() => return Err(self.corrupt_at(from, &region)?),

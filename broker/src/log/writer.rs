@@ -94,7 +94,9 @@ impl Log {
     }
 
     pub fn set_config(&mut self, cfg: LogConfig) {
-        self.shared.interval.store(cfg.index_interval_bytes, Ordering::Relaxed);
+        self.shared
+            .interval
+            .store(cfg.index_interval_bytes, Ordering::Relaxed);
         self.cfg = cfg;
     }
 
@@ -127,7 +129,8 @@ impl Log {
 
     /// Forgets producers idle for longer than `producer_id_expiration_ms`.
     pub fn expire_producers(&mut self, now_ms: i64) {
-        self.producers.expire(now_ms, self.cfg.producer_id_expiration_ms);
+        self.producers
+            .expire(now_ms, self.cfg.producer_id_expiration_ms);
     }
 
     /// Appends one batch that was validated (`wire::batch::validate`); `header` is its header.
@@ -144,7 +147,9 @@ impl Log {
             return Err(AppendError::Poisoned);
         }
         let records = match batch.get(HEADER_LEN..) {
-            Some(records) if batch.len() == header.size() && header.last_offset_delta >= 0 => records,
+            Some(records) if batch.len() == header.size() && header.last_offset_delta >= 0 => {
+                records
+            }
             _ => return Err(AppendError::Malformed),
         };
         let marker = header.is_control().then(|| Marker::read(batch)).flatten();
@@ -206,14 +211,18 @@ impl Log {
         }
         let spill = {
             let mut p = self.shared.published();
-            p.active.note(position, header, self.cfg.index_interval_bytes);
+            p.active
+                .note(position, header, self.cfg.index_interval_bytes);
             p.end_offset = self.end;
             p.active.index.spill_due()
         };
         if spill {
             self.spill_index(false);
         }
-        if self.epochs.assign(header.partition_leader_epoch, header.base_offset) {
+        if self
+            .epochs
+            .assign(header.partition_leader_epoch, header.base_offset)
+        {
             self.write_epochs();
         }
         if self.bytes_since_snapshot >= SNAPSHOT_EVERY_BYTES {
@@ -257,7 +266,10 @@ impl Log {
     /// Closes the active segment and begins another at the log's end. On an error nothing changed.
     pub(super) fn roll(&mut self, now_ms: i64) -> io::Result<()> {
         let base = self.end;
-        let file = self.shared.fs.create(&segment::log_path(&self.shared.dir, base))?;
+        let file = self
+            .shared
+            .fs
+            .create(&segment::log_path(&self.shared.dir, base))?;
         self.spill_index(true);
         self.snapshot_producers();
         let old = std::mem::replace(&mut self.file, file.clone());
@@ -389,7 +401,10 @@ impl LogError {
 
 /// Removes what is there of a segment's indexes, best effort.
 pub(super) fn remove_index(fs: &dyn Fs, dir: &Path, base: i64) {
-    for path in [segment::index_path(dir, base), segment::time_index_path(dir, base)] {
+    for path in [
+        segment::index_path(dir, base),
+        segment::time_index_path(dir, base),
+    ] {
         if let Err(e) = fs.remove(&path)
             && e.kind() != io::ErrorKind::NotFound
         {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
@@ -14,8 +13,12 @@ use super::image::{Image, RESOURCE_TOPIC, TopicInfo};
 use super::records::{ConfigChange, NO_LEADER_CHANGE, PartitionChange, Record};
 use super::replay::Replay;
 use super::{Index, MetaError, bootstrap, properties, topic_name, uuid64};
+use crate::clock::wall_ms as now_ms;
 use crate::log::{AppendOptions, Fs, Log, LogConfig, OpenFrom, RecoveryReport};
 
+/// Where sled's files are. Apache Kafka takes every folder beside the partitions' for a partition and
+/// refuses to start on one it cannot read; inside the catalogue's own it lets it be.
+const INDEX_DIR: &str = "sled";
 /// Partitions of one topic: what fits into one change of the catalogue (as in Kafka, where one
 /// operation may write 10,000 records).
 pub const PARTITIONS_MAX: i32 = 9_000;
@@ -36,11 +39,6 @@ struct Writer {
     epoch: i32,
     /// Producer ids that are reserved and not handed out yet.
     producer_ids: Range<i64>,
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn log_config() -> LogConfig {
@@ -87,7 +85,7 @@ impl Meta {
         begin_log(&*fs, &dir, &mut writer, holder, now_ms)?;
         let mark = first_batch_mark(&writer.log);
         let (index, said) = Index::open(
-            &data_dir.join("index"),
+            &dir.join(INDEX_DIR),
             &format!("{}/{mark}", identity.cluster_id),
         );
         say.extend(said);
@@ -409,7 +407,7 @@ fn load(
                 "the catalogue in {} is damaged below offset {bad_end}; the index still has all \
                  of it. Keep {} and make a copy",
                 dir.display(),
-                dir.with_file_name("index").display()
+                dir.join(INDEX_DIR).display()
             ));
         }
         let mut replay = Replay::from(image);

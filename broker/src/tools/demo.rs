@@ -30,7 +30,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
     /// Records a second, fractions allowed, or `max`
-    #[arg(long, value_name = "N|max", default_value = "10")]
+    #[arg(long, value_name = "N|max", default_value = "10", value_parser = rate)]
     pub rate: String,
     /// Where objects are stored: a folder, or s3://BUCKET/PREFIX
     #[arg(long, value_name = "DIR|s3://…", default_value = "./lake")]
@@ -70,6 +70,15 @@ impl Format {
             Format::Csv => "csv",
             Format::Parquet => "parquet",
         }
+    }
+}
+
+/// The producer reads it again; here a slip is found before anything is started.
+fn rate(text: &str) -> Result<String, String> {
+    match text.parse::<f64>() {
+        _ if text == "max" => Ok(text.to_string()),
+        Ok(rate) if (1e-6..=1e9).contains(&rate) => Ok(text.to_string()),
+        _ => Err("use a number of records a second above 0, such as 1, 0.5 or 2000, or max".into()),
     }
 }
 
@@ -145,5 +154,39 @@ pub fn run(args: DemoArgs) -> ExitCode {
             view::complain(&format!("demo: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+
+    fn parse(arguments: &[&str]) -> Result<DemoArgs, clap::Error> {
+        let command = DemoArgs::augment_args(clap::Command::new("demo"));
+        let all = std::iter::once(&"demo").chain(arguments);
+        DemoArgs::from_arg_matches(&command.try_get_matches_from(all)?)
+    }
+
+    #[test]
+    fn what_the_demo_cannot_do_is_refused_before_it_starts() {
+        let args = parse(&["--count", "10", "--rate", "max", "--format", "parquet"]).unwrap();
+        assert_eq!((args.count, args.format), (Some(10), Format::Parquet));
+        for wrong in [
+            ["--rate", "fast"],
+            ["--rate", "0"],
+            ["--format", "xml"],
+            ["--count", "-1"],
+        ] {
+            assert!(parse(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn help_does_not_mention_what_only_the_demo_itself_uses() {
+        let mut command = DemoArgs::augment_args(clap::Command::new("demo"));
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("--lake") && !help.contains("child"), "{help}");
+        assert!(!help.to_lowercase().contains("[program]"), "{help}");
     }
 }

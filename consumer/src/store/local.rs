@@ -70,7 +70,13 @@ impl LocalStore {
             make_folder(&root)
                 .and_then(|()| File::create(&probe).map(drop))
                 .and_then(|()| fs::remove_file(&probe))
-                .map_err(|e| failed("cannot write to", &root, e))
+                .map_err(|e| match e.kind() {
+                    io::ErrorKind::NotFound => StoreError::Fatal(format!(
+                        "cannot create the folder {}: {e}",
+                        root.display()
+                    )),
+                    _ => failed("cannot write to", &root, e),
+                })
         })
         .await
     }

@@ -10,7 +10,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -43,6 +43,8 @@ pub struct S3Store {
     options: S3Options,
     /// The store does not know `If-None-Match`.
     unconditional: AtomicBool,
+    /// Something was answered already, so the credentials are, or were, good.
+    proven: AtomicBool,
 }
 
 impl S3Store {
@@ -78,6 +80,7 @@ impl S3Store {
             client: Client::from_conf(config.build()),
             options,
             unconditional: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
         }
     }
 
@@ -107,7 +110,9 @@ impl S3Store {
             .max_keys(1)
             .send()
             .await;
-        answer.map(drop).map_err(|e| self.explain(e, "list"))
+        answer.map_err(|e| self.explain(e, "list"))?;
+        self.proven.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     pub async fn put(
@@ -236,7 +241,7 @@ impl S3Store {
             (Some(code), Some(message), _) => format!("{code}: {message}"),
             (Some(code), None, _) => code.clone(),
             (None, _, Some(status)) => format!("HTTP status {status}"),
-            _ => DisplayErrorContext(&error).to_string(),
+            _ => with_causes(&error),
         };
         let failure = Failure {
             code: code.as_deref(),
@@ -279,7 +284,7 @@ impl S3Store {
             ("InvalidRequest" | "InvalidArgument" | "EntityTooLarge" | "MethodNotAllowed" | "KMS.DisabledException", _) => {
                 fatal("this request can not succeed by being repeated".into())
             }
-            _ if said.contains("credentials provider was not enabled") || said.contains("no providers in chain provided credentials") => {
+            _ if said.contains("credentials") && !self.proven.load(Ordering::Relaxed) => {
                 fatal(
                     "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, \
                      or run where an instance role is given"
@@ -296,6 +301,20 @@ struct Failure<'a> {
     status: Option<u16>,
     said: &'a str,
     region: Option<&'a str>,
+}
+
+/// What happened, and why, without the insides of the SDK.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn status<E>(error: &SdkError<E>) -> Option<u16> {
@@ -335,6 +354,27 @@ mod tests {
             s.how_to_look(),
             "aws s3 ls --recursive s3://b/lake/x --endpoint-url http://127.0.0.1:9"
         );
+    }
+
+    #[tokio::test]
+    async fn missing_credentials_are_fatal_only_at_the_start() {
+        let s = store("").await;
+        let failure = Failure {
+            code: None,
+            status: None,
+            said: "an error occurred while loading credentials",
+            region: None,
+        };
+        let error = s.classify(&failure, "list");
+        assert!(
+            matches!(&error, StoreError::Fatal(text) if text.contains("AWS_PROFILE")),
+            "{error}"
+        );
+        s.proven.store(true, Ordering::Relaxed);
+        assert!(matches!(
+            s.classify(&failure, "list"),
+            StoreError::Transient(_)
+        ));
     }
 
     #[tokio::test]

@@ -179,6 +179,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of records.
+pub fn records(number: u64) -> String {
+    let noun = if number == 1 { "record" } else { "records" };
+    format!("{} {noun}", grouped(number))
+}
+
 /// Bytes with a unit of 1000.
 pub fn byte_size(bytes: u64) -> String {
     let mut size = bytes as f64;

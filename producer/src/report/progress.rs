@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stall::{Change, Stall};
-use super::{Console, Tally, grouped};
+use super::{Console, Tally, grouped, records};
 
 /// A bar over `total` records, or a spinner when the stream has no end; hidden if standard
 /// error is no terminal or `quiet`.
@@ -35,8 +35,8 @@ pub async fn follow(bar: ProgressBar, tally: Arc<Tally>, console: Console) {
         let counts = tally.counts();
         match stall.look(&counts, Instant::now()) {
             Some(Change::Silent) => console.warn(&format!(
-                "the broker does not answer; {} records wait, trying on",
-                grouped(counts.outstanding())
+                "the broker does not answer; trying on, with {} waiting",
+                records(counts.outstanding())
             )),
             Some(Change::Answers(after)) => console.note(&format!(
                 "the broker answers again, after {:.0} s",

@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
-use super::{Counts, byte_size, grouped};
+use wire::client::producer::Acks;
+
+use super::{Counts, byte_size, grouped, records};
 use crate::stream::End;
 
 /// What came of the whole stream.
-pub fn summary(counts: &Counts, end: &End, topic: &str, took: Duration) -> String {
+pub fn summary(counts: &Counts, end: &End, topic: &str, acks: Acks, took: Duration) -> String {
     let seconds = took.as_secs_f64().max(0.001);
     let mut text = format!(
-        "{} records ({}) to {topic} in {seconds:.1} s, {} a second: ",
-        grouped(counts.sent),
+        "{} ({}) to {topic} in {seconds:.1} s, {} a second: ",
+        records(counts.sent),
         byte_size(counts.bytes),
         rate(counts.acked as f64 / seconds),
     );
     if counts.sent == 0 {
         text = format!("no record was sent to {topic}");
+    } else if counts.all_acknowledged() && acks == Acks::None {
+        text += "all sent, none acknowledged (--acks 0)";
     } else if counts.all_acknowledged() {
         text += "all acknowledged";
     } else {
@@ -60,7 +64,7 @@ mod tests {
             malformed,
             bytes: 1_234_567,
         };
-        summary(&counts, &end, "t", Duration::from_secs(2))
+        summary(&counts, &end, "t", Acks::All, Duration::from_secs(2))
     }
 
     #[test]

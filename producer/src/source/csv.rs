@@ -142,8 +142,12 @@ fn read_row<R: Read + Seek>(
         _ if parser.open() => Some("a quoted field is not closed".to_string()),
         _ if parser.broken => Some("text follows the closing quote of a field".to_string()),
         Some(columns) if row.len() != columns => Some(format!(
-            "{} fields where the header has {columns}",
-            row.len()
+            "{} where the header has {columns}",
+            if row.len() == 1 {
+                "1 field".to_string()
+            } else {
+                format!("{} fields", row.len())
+            }
         )),
         _ if std::str::from_utf8(row.text()).is_err() => Some("not valid UTF-8".to_string()),
         _ => None,

@@ -301,7 +301,7 @@ mod tests {
     fn sequential_ends_loops_skips_and_counts() {
         use Order::Sequential as S;
         assert_eq!(take(&mut feed(TEXT, S, false, 0, None), 99), "0!12!34");
-        assert_eq!(take(&mut feed(TEXT, S, false, 3, None), 99), "34");
+        assert_eq!(take(&mut feed(TEXT, S, false, 3, None), 99), "!34");
         assert_eq!(take(&mut feed(TEXT, S, false, 0, Some(3)), 99), "0!12");
         assert_eq!(take(&mut feed(TEXT, S, false, 0, Some(0)), 99), "");
         // Every bad row once, whatever the laps.

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use self::rate::Pacer;
 use self::sink::{Problem, Sink};
-use crate::report::{Console, Tally};
+use crate::report::{Console, Tally, records};
 use crate::source::{Item, Tick};
 
 /// Deliveries waited for in order; the client's own buffer is usually the tighter limit.
@@ -74,7 +74,8 @@ pub async fn run<S: Sink>(
         let open = tally.outstanding();
         if end == End::Stopped && open > 0 {
             console.note(&format!(
-                "stopping: waiting for the broker to acknowledge the {open} records already taken (once more to give them up)"
+                "stopping: waiting for the broker to acknowledge {} already taken (once more to give them up)",
+                records(open)
             ));
         }
         sink.flush().await;

@@ -1,26 +1,38 @@
 //! The stream against a sink that answers as each test tells it.
 
 use std::cell::RefCell;
-use std::future::{Ready, pending, ready};
+use std::future::{pending, ready};
 use std::pin::Pin;
 use std::rc::Rc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::rate::Rate;
 use super::*;
 use crate::source::{BadRow, SourceError};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+type Outcome = dyn Fn(usize) -> Boxed<Result<(), Problem>>;
 
-#[derive(Default)]
 struct FakeSink {
     taken: RefCell<Vec<Tick>>,
     /// What becomes of record n.
-    outcome: Option<Box<dyn Fn(usize) -> Boxed<Result<(), Problem>>>>,
+    outcome: Option<Box<Outcome>>,
     /// From this record on there is no room.
     full_at: Option<usize>,
-    taken_one: Notify,
+    /// One permit for each call of `send`.
+    calls: Semaphore,
+}
+
+impl Default for FakeSink {
+    fn default() -> FakeSink {
+        FakeSink {
+            taken: RefCell::default(),
+            outcome: None,
+            full_at: None,
+            calls: Semaphore::new(0),
+        }
+    }
 }
 
 impl Sink for FakeSink {
@@ -28,7 +40,7 @@ impl Sink for FakeSink {
 
     async fn send(&self, tick: Tick) -> Result<Self::Delivery, Problem> {
         let number = self.taken.borrow().len();
-        self.taken_one.notify_one();
+        self.calls.add_permits(1);
         if self.full_at.is_some_and(|at| number >= at) {
             return pending().await;
         }
@@ -39,9 +51,7 @@ impl Sink for FakeSink {
         })
     }
 
-    fn flush(&self) -> Ready<()> {
-        ready(())
-    }
+    async fn flush(&self) {}
 }
 
 fn tick(number: usize) -> Item {
@@ -167,8 +177,7 @@ async fn stopping_gives_the_waiting_record_back_and_waits_for_the_others() {
     sender.try_send(tick(0)).unwrap();
     sender.try_send(tick(1)).unwrap();
     let control = async {
-        sink.taken_one.notified().await;
-        sink.taken_one.notified().await;
+        sink.calls.acquire_many(2).await.unwrap().forget();
         stopper.send_replace(Stop::Drain);
         answer.notify_one();
     };
@@ -188,7 +197,7 @@ async fn a_second_stop_gives_up_what_is_not_acknowledged() {
     let (sender, items) = mpsc::channel(8);
     sender.try_send(tick(0)).unwrap();
     let control = async {
-        sink.taken_one.notified().await;
+        sink.calls.acquire().await.unwrap().forget();
         stopper.send_replace(Stop::Drain);
         stopper.send_replace(Stop::Abandon);
     };

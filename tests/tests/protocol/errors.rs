@@ -84,7 +84,7 @@ fn a_batch_above_the_limit_is_refused() {
     let mut raw = connect();
     let topic = topic(&mut raw);
     let mut large = batch(1);
-    large.push(NOW_MS, None, Some(&vec![7; 1_100_000]), &[]);
+    large.push(now_ms(), None, Some(&vec![7; 1_100_000]), &[]);
     assert_eq!(produce(&mut raw, &topic, large.build(0)).error_code, MESSAGE_TOO_LARGE);
     assert_eq!(produce(&mut raw, &topic, batch(1).build(0)).base_offset, 0);
 }

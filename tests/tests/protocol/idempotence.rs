@@ -10,7 +10,11 @@ const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 
 fn producer_id(raw: &mut Raw) -> i64 {
-    raw.call(&InitProducerIdRequest::default().with_transaction_timeout_ms(60_000), 4).producer_id.0
+    tests::wait::until_some("a producer id", || {
+        let answer = raw.call(&InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000), 4);
+        // Apache Kafka asks for a retry until its first block of ids is there.
+        (answer.error_code == 0).then_some(answer.producer_id.0)
+    })
 }
 
 /// Sends `count` records as the producer; (error, base offset).

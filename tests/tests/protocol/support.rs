@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -16,8 +17,11 @@ use tests::server::Server;
 use wire::compress::Compression;
 use wire::records::BatchBuilder;
 
-/// A recent moment: brokers refuse nothing about it, and it does not expire.
-pub const NOW_MS: i64 = 1_750_000_000_000;
+/// One moment for all records of this run: a broker forgets producers whose last record is older than a day.
+pub fn now_ms() -> i64 {
+    static NOW: OnceLock<i64> = OnceLock::new();
+    *NOW.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64)
+}
 
 pub fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
@@ -68,7 +72,7 @@ pub fn metadata_error(raw: &mut Raw, topic: &str) -> i16 {
 pub fn batch(count: usize) -> BatchBuilder {
     let mut batch = BatchBuilder::new(Compression::None);
     for i in 0..count {
-        batch.push(NOW_MS, Some(b"key"), Some(format!("value {i}").as_bytes()), &[]);
+        batch.push(now_ms(), Some(b"key"), Some(format!("value {i}").as_bytes()), &[]);
     }
     batch
 }

@@ -20,6 +20,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use tests::raw::{Raw, advertised, api_name};
 use tests::server::Kind;
+use tests::wait;
 use uuid::Uuid;
 
 use crate::support::*;
@@ -40,7 +41,13 @@ impl Fixture {
         let answer = raw.call(&MetadataRequest::default().with_topics(Some(vec![wanted])), 12);
         let id = answer.topics[0].topic_id;
         assert!(!id.is_nil());
-        Fixture { raw, topic, id }
+        let mut fixture = Fixture { raw, topic, id };
+        // Apache Kafka creates what holds the offsets, and the ids, when first asked, and wants to be asked again.
+        wait::until("the group coordinator", || {
+            find_coordinator(&mut fixture, 3).0 == 0 && commit(&mut fixture, 2) == 0
+        });
+        wait::until("producer ids", || init_producer_id(&mut fixture, 0).error_code == 0);
+        fixture
     }
 
     fn name(&self) -> TopicName {
@@ -164,7 +171,7 @@ fn fetch_version(f: &mut Fixture, v: i16) {
 }
 
 fn list_offsets_version(f: &mut Fixture, v: i16) {
-    for (timestamp, wanted) in [(-2, 0), (NOW_MS, 0)] {
+    for (timestamp, wanted) in [(-2, 0), (now_ms(), 0)] {
         let partition = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(timestamp);
         let topic = ListOffsetsTopic::default().with_name(f.name()).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
@@ -186,6 +193,10 @@ fn metadata_version(f: &mut Fixture, v: i16) {
 }
 
 fn offset_commit_version(f: &mut Fixture, v: i16) {
+    assert_eq!(commit(f, v), 0, "OffsetCommit {v}");
+}
+
+fn commit(f: &mut Fixture, v: i16) -> i16 {
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(0)
         .with_committed_offset(i64::from(v))
@@ -195,8 +206,7 @@ fn offset_commit_version(f: &mut Fixture, v: i16) {
         .with_group_id(GroupId(text("simple")))
         .with_generation_id_or_member_epoch(-1)
         .with_topics(vec![topic]);
-    let answer = f.raw.call(&request, v);
-    assert_eq!(answer.topics[0].partitions[0].error_code, 0, "OffsetCommit {v}");
+    f.raw.call(&request, v).topics[0].partitions[0].error_code
 }
 
 fn offset_fetch_version(f: &mut Fixture, v: i16) {
@@ -218,14 +228,18 @@ fn offset_fetch_version(f: &mut Fixture, v: i16) {
 }
 
 fn find_coordinator_version(f: &mut Fixture, v: i16) {
+    assert_eq!(find_coordinator(f, v), (0, i32::from(server().port())), "FindCoordinator {v}");
+}
+
+/// (error, port)
+fn find_coordinator(f: &mut Fixture, v: i16) -> (i16, i32) {
     let mut request = FindCoordinatorRequest::default();
     if v < 4 { request.key = text("some group") } else { request.coordinator_keys = vec![text("some group")] }
     let answer = f.raw.call(&request, v);
-    let (error, port) = match answer.coordinators.first() {
+    match answer.coordinators.first() {
         Some(coordinator) => (coordinator.error_code, coordinator.port),
         None => (answer.error_code, answer.port),
-    };
-    assert_eq!((error, port), (0, i32::from(server().port())), "FindCoordinator {v}");
+    }
 }
 
 fn join_group_version(f: &mut Fixture, v: i16) {
@@ -305,9 +319,12 @@ fn delete_topics_version(f: &mut Fixture, v: i16) {
     assert_eq!(f.raw.call(&request, v).responses[0].error_code, 0, "DeleteTopics {v}");
 }
 
+fn init_producer_id(f: &mut Fixture, v: i16) -> InitProducerIdResponse {
+    f.raw.call(&InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000), v)
+}
+
 fn init_producer_id_version(f: &mut Fixture, v: i16) {
-    let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
-    let answer = f.raw.call(&request, v);
+    let answer = init_producer_id(f, v);
     assert_eq!((answer.error_code, answer.producer_epoch), (0, 0), "InitProducerId {v}");
     assert!(answer.producer_id.0 >= 0, "InitProducerId {v}");
 }
@@ -329,7 +346,7 @@ fn offset_for_leader_epoch_version(f: &mut Fixture, v: i16) {
 fn describe_configs_version(f: &mut Fixture, v: i16) {
     const TOPIC: i8 = 2;
     let resource =
-        DescribeConfigsResource::default().with_resource_type(TOPIC).with_resource_name(text(&f.topic));
+        DescribeConfigsResource::default().with_resource_type(TOPIC).with_resource_name(text(&f.topic)).with_configuration_keys(None);
     let answer = f.raw.call(&DescribeConfigsRequest::default().with_resources(vec![resource]), v);
     let result = &answer.results[0];
     assert_eq!(result.error_code, 0, "DescribeConfigs {v}");

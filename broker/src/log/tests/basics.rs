@@ -6,11 +6,21 @@ use super::*;
 fn a_new_log_is_empty_and_readable() {
     let fs = FaultFs::new(1);
     let (log, report) = open(&fs, UNKNOWN);
-    assert_eq!((log.start_offset(), log.end_offset(), log.size_bytes()), (0, 0, 0));
+    assert_eq!(
+        (log.start_offset(), log.end_offset(), log.size_bytes()),
+        (0, 0, 0)
+    );
     assert_eq!(report, RecoveryReport::default());
     assert_eq!(log.view().read(0, 100, i64::MAX, true).unwrap().len, 0);
     let beyond = log.view().read(1, 100, i64::MAX, true);
-    assert!(matches!(beyond, Err(ReadError::OffsetOutOfRange { offset: 1, start: 0, end: 0 })));
+    assert!(matches!(
+        beyond,
+        Err(ReadError::OffsetOutOfRange {
+            offset: 1,
+            start: 0,
+            end: 0
+        })
+    ));
 }
 
 #[test]
@@ -46,8 +56,13 @@ fn log_append_time_is_stamped_with_a_new_crc() {
     let fs = FaultFs::new(1);
     let (mut log, _) = open(&fs, CLEAN);
     let bytes = values(0, 3);
-    let opt = AppendOptions { log_append_time: Some(777), ..options(0) };
-    let done = log.append(&bytes, &BatchHeader::parse(&bytes).unwrap(), opt).unwrap();
+    let opt = AppendOptions {
+        log_append_time: Some(777),
+        ..options(0)
+    };
+    let done = log
+        .append(&bytes, &BatchHeader::parse(&bytes).unwrap(), opt)
+        .unwrap();
     assert_eq!(done.log_append_time, 777);
     let stored = log.view().read_batches(0, i64::MAX, 4096).unwrap();
     assert!(stored[0].0.is_log_append_time());
@@ -97,11 +112,16 @@ fn nothing_at_or_behind_the_upper_bound_is_served() {
         for from in [0, 2, 3, 29, 299, 302, 595] {
             let region = view.read(from, 1 << 20, upper, true).unwrap();
             let bytes = region.bytes().unwrap();
-            let last = batch::split(&bytes).last().map(|b| b.unwrap().0.last_offset());
+            let last = batch::split(&bytes)
+                .last()
+                .map(|b| b.unwrap().0.last_offset());
             if from >= upper {
                 assert_eq!(last, None, "{from} below {upper}");
             } else {
-                assert!(last.unwrap() < upper && last.unwrap() >= from, "{from} below {upper}");
+                assert!(
+                    last.unwrap() < upper && last.unwrap() >= from,
+                    "{from} below {upper}"
+                );
             }
         }
     }
@@ -114,16 +134,30 @@ fn segments_roll_by_size_time_and_index() {
     let one = values(0, 3).len() as i64;
     fill(&mut log, 20);
     let per_segment = 1000 / one * 3;
-    assert_eq!(segments(&fs), (0..60).step_by(per_segment as usize).collect::<Vec<i64>>());
+    assert_eq!(
+        segments(&fs),
+        (0..60).step_by(per_segment as usize).collect::<Vec<i64>>()
+    );
 
     let fs = FaultFs::new(1);
-    let (mut log, _) = open_with(&fs, LogConfig { segment_ms: 100, ..small() }, CLEAN);
+    let (mut log, _) = open_with(
+        &fs,
+        LogConfig {
+            segment_ms: 100,
+            ..small()
+        },
+        CLEAN,
+    );
     fill(&mut log, 6);
     // Timestamps are ten times the offset; the first batch's largest is 20.
     assert_eq!(segments(&fs), [0, 12]);
 
     let fs = FaultFs::new(1);
-    let cfg = LogConfig { segment_bytes: 1 << 20, segment_index_bytes: 36, ..small() };
+    let cfg = LogConfig {
+        segment_bytes: 1 << 20,
+        segment_index_bytes: 36,
+        ..small()
+    };
     let (mut log, _) = open_with(&fs, cfg, CLEAN);
     fill(&mut log, 9);
     assert!(segments(&fs).len() > 2);
@@ -135,7 +169,10 @@ fn a_batch_larger_than_a_segment_is_refused() {
     let fs = FaultFs::new(1);
     let (mut log, _) = open(&fs, CLEAN);
     let refused = try_append(&mut log, &values(0, 60));
-    assert!(matches!(refused, Err(AppendError::TooLarge { limit: 1000, .. })));
+    assert!(matches!(
+        refused,
+        Err(AppendError::TooLarge { limit: 1000, .. })
+    ));
     fill(&mut log, 1);
     assert_eq!(contents(&log), filled(0..3));
 }
@@ -157,7 +194,14 @@ fn a_clean_restart_reads_a_few_bytes_and_changes_nothing() {
     let (log, report) = open(&fs, CLEAN);
     assert_eq!(contents(&log), filled(0..1200));
     assert!(report.scanned_bytes < 1000, "{report:?}");
-    assert_eq!((report.truncated_bytes, report.rebuilt_indexes, report.replayed_batches), (0, 0, 0));
+    assert_eq!(
+        (
+            report.truncated_bytes,
+            report.rebuilt_indexes,
+            report.replayed_batches
+        ),
+        (0, 0, 0)
+    );
     assert!(!report.rebuilt_epochs);
     assert_eq!(report.snapshot_offset, Some(1200));
     assert_eq!(log.flushed_offset(), 1200);
@@ -197,7 +241,14 @@ fn duplicates_answer_their_first_offset_also_after_restarts() {
 #[test]
 fn retention_by_time_and_size_deletes_from_the_front() {
     let fs = closed(40);
-    let (mut log, _) = open_with(&fs, LogConfig { retention_ms: 500, ..small() }, CLEAN);
+    let (mut log, _) = open_with(
+        &fs,
+        LogConfig {
+            retention_ms: 500,
+            ..small()
+        },
+        CLEAN,
+    );
     let view = log.view();
     let early = view.read(0, 200, i64::MAX, true).unwrap();
     let before = early.bytes().unwrap();
@@ -206,19 +257,32 @@ fn retention_by_time_and_size_deletes_from_the_front() {
     assert!(done.deleted_segments >= 2);
     assert_eq!(done.new_start, segments(&fs)[0]);
     assert!(done.new_start * 10 <= 700 && log.start_offset() == done.new_start);
-    assert_eq!(early.bytes().unwrap(), before, "a reader on its way still reads");
+    assert_eq!(
+        early.bytes().unwrap(),
+        before,
+        "a reader on its way still reads"
+    );
     let gone = view.read(0, 200, i64::MAX, true);
     assert!(matches!(gone, Err(ReadError::OffsetOutOfRange { .. })));
     assert_eq!(contents(&log), filled(done.new_start..120));
 
-    log.set_config(LogConfig { retention_bytes: 1900, ..small() });
+    log.set_config(LogConfig {
+        retention_bytes: 1900,
+        ..small()
+    });
     let done = log.retain(0).unwrap();
     assert!(log.size_bytes() >= 1900 && log.size_bytes() < 1900 + 1000);
     assert_eq!(contents(&log), filled(done.new_start..120));
 
-    log.set_config(LogConfig { retention_ms: 5, ..small() });
+    log.set_config(LogConfig {
+        retention_ms: 5,
+        ..small()
+    });
     let done = log.retain(NOW).unwrap();
-    assert_eq!((done.new_start, log.end_offset(), log.size_bytes()), (120, 120, 0));
+    assert_eq!(
+        (done.new_start, log.end_offset(), log.size_bytes()),
+        (120, 120, 0)
+    );
     assert_eq!(segments(&fs), [120]);
     fill(&mut log, 1);
     log.close().unwrap();
@@ -237,12 +301,18 @@ fn records_are_deleted_up_to_an_offset() {
     let beyond = log.delete_records_before(121);
     assert!(matches!(beyond, Err(LogError::OffsetOutOfRange { .. })));
     log.close().unwrap();
-    let from = OpenFrom { log_start_offset: Some(50), ..CLEAN };
+    let from = OpenFrom {
+        log_start_offset: Some(50),
+        ..CLEAN
+    };
     let (log, _) = open(&fs, from);
     assert_eq!(contents(&log), filled(50..120));
     drop(log);
     // The start offset lies behind everything there is: the log begins anew at it.
-    let from = OpenFrom { log_start_offset: Some(500), ..known(500) };
+    let from = OpenFrom {
+        log_start_offset: Some(500),
+        ..known(500)
+    };
     let (mut log, _) = open(&fs, from);
     assert_eq!((log.start_offset(), log.end_offset()), (500, 500));
     fill(&mut log, 1);
@@ -272,7 +342,12 @@ fn epochs_are_kept_with_the_batches() {
     log.close().unwrap();
     let checkpoint = dir().join("leader-epoch-checkpoint");
     assert_eq!(fs.get(&checkpoint).unwrap(), b"0\n3\n0 0\n2 30\n3 45\n");
-    for damaged in [None, Some(&b"garbage"[..]), Some(b"0\n1\n0 0\n"), Some(b"0\n1\n7 0\n")] {
+    for damaged in [
+        None,
+        Some(&b"garbage"[..]),
+        Some(b"0\n1\n0 0\n"),
+        Some(b"0\n1\n7 0\n"),
+    ] {
         match damaged {
             None => fs.remove(&checkpoint).unwrap(),
             Some(bytes) => fs.set(&checkpoint, bytes),
@@ -290,7 +365,9 @@ fn an_open_transaction_holds_back_the_last_stable_offset() {
     let fs = FaultFs::new(1);
     let (mut log, _) = open(&fs, CLEAN);
     fill(&mut log, 2);
-    let mut b = BatchBuilder::new(Compression::None).with_producer(5, 0, 0).transactional();
+    let mut b = BatchBuilder::new(Compression::None)
+        .with_producer(5, 0, 0)
+        .transactional();
     b.push(1, None, Some(b"t"), &[]);
     append(&mut log, &b.build(0));
     fill(&mut log, 1);

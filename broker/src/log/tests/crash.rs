@@ -49,15 +49,25 @@ fn calls_of_a_run() -> u64 {
 fn check_prefix(fs: &FaultFs, from: OpenFrom, at_least: i64, context: &str) {
     let (mut log, report) = open(fs, from);
     let end = log.end_offset();
-    assert!(end >= at_least, "{context}: {end} of {at_least}, {report:?}");
+    assert!(
+        end >= at_least,
+        "{context}: {end} of {at_least}, {report:?}"
+    );
     assert_eq!(contents(&log), filled(0..end), "{context}: {report:?}");
-    assert!(report.bad.is_empty() && !report.lost_below_recovery_point, "{context}: {report:?}");
+    assert!(
+        report.bad.is_empty() && !report.lost_below_recovery_point,
+        "{context}: {report:?}"
+    );
     fill(&mut log, 2);
     assert_eq!(flush(&mut log), end + 6);
     assert_eq!(contents(&log), filled(0..end + 6));
     log.close().unwrap();
     let (log, _) = open(fs, CLEAN);
-    assert_eq!(contents(&log), filled(0..end + 6), "{context}: after a clean restart");
+    assert_eq!(
+        contents(&log),
+        filled(0..end + 6),
+        "{context}: after a clean restart"
+    );
 }
 
 #[test]
@@ -68,7 +78,12 @@ fn a_killed_process_loses_nothing_it_was_told_of() {
         let told = run(&fs);
         fs.heal();
         for from in [UNKNOWN, known(told.flushed)] {
-            check_prefix(&fs.fork(), from, told.appended, &format!("call {call} {from:?}"));
+            check_prefix(
+                &fs.fork(),
+                from,
+                told.appended,
+                &format!("call {call} {from:?}"),
+            );
         }
     }
 }
@@ -151,7 +166,10 @@ fn a_write_that_cannot_be_undone_poisons_the_log() {
     assert!(matches!(failed, Err(AppendError::Io { .. })));
     fs.heal();
     assert!(log.is_poisoned());
-    assert!(matches!(try_append(&mut log, &values(6, 3)), Err(AppendError::Poisoned)));
+    assert!(matches!(
+        try_append(&mut log, &values(6, 3)),
+        Err(AppendError::Poisoned)
+    ));
     assert!(matches!(log.close(), Err(LogError::Poisoned)));
     assert_eq!(contents(&log), filled(0..6), "it still reads");
     let (mut log, _) = open(&fs, known(6));
@@ -169,11 +187,56 @@ fn a_failed_flush_poisons_the_log() {
     assert!(failed.is_err());
     assert!(log.finish_flush(failed).is_err());
     assert_eq!(log.flushed_offset(), 0);
-    assert!(matches!(try_append(&mut log, &values(6, 3)), Err(AppendError::Poisoned)));
+    assert!(matches!(
+        try_append(&mut log, &values(6, 3)),
+        Err(AppendError::Poisoned)
+    ));
     // Never retried: a later success of the same call says nothing about the lost pages.
     let again = log.begin_flush().run();
     assert!(matches!(log.finish_flush(again), Err(LogError::Poisoned)));
     assert_eq!(log.flushed_offset(), 0);
+}
+
+#[test]
+fn a_failed_index_write_forgets_no_time() {
+    let cfg = || LogConfig {
+        segment_bytes: 1 << 20,
+        index_interval_bytes: 1,
+        ..small()
+    };
+    let fs = FaultFs::new(1);
+    let (mut log, _) = open_with(&fs, cfg(), CLEAN);
+    // The newest time comes first, so the second half of the entries has none of its own.
+    append(&mut log, &values(99_999, 1));
+    fill(&mut log, 256);
+    assert_eq!(
+        fs.get(&file(0, "index")).unwrap().len(),
+        256 * 8,
+        "written in between"
+    );
+    fill(&mut log, 255);
+    // The log's own write, then the index.
+    fs.fail_at(1, Fault::Once);
+    fill(&mut log, 1);
+    assert!(fs.struck() && fs.get(&file(0, "index")).is_none());
+    fs.heal();
+    fill(&mut log, 256);
+    assert_eq!(fs.get(&file(0, "index")).unwrap().len(), 256 * 8);
+    let end = log.end_offset();
+    let read = contents(&log);
+    assert_eq!(read.len() as i64, end);
+    drop(log);
+    for from in [known(end), CLEAN] {
+        let (mut log, _) = open_with(&fs, cfg(), from);
+        let newest = log.view().max_timestamp(i64::MAX).unwrap();
+        assert_eq!(
+            newest.map(|s| (s.offset, s.timestamp)),
+            Some((0, 999_990)),
+            "{from:?}"
+        );
+        assert_eq!(contents(&log), read);
+        log.close().unwrap();
+    }
 }
 
 #[test]
@@ -217,7 +280,10 @@ fn a_full_disk_prevents_neither_start_nor_reads_nor_deletes() {
         fill(&mut log, 10);
         assert_eq!(contents(&log), filled(start..210));
         log.close().unwrap();
-        let from = OpenFrom { log_start_offset: Some(start), ..CLEAN };
+        let from = OpenFrom {
+            log_start_offset: Some(start),
+            ..CLEAN
+        };
         let (log, _) = open(&fs, from);
         assert_eq!(contents(&log), filled(start..210));
     }

@@ -73,7 +73,12 @@ pub fn open(fs: &FaultFs, from: OpenFrom) -> (Log, RecoveryReport) {
 pub fn values(first: i64, n: i64) -> Bytes {
     let mut b = BatchBuilder::new(Compression::None);
     for i in first..first + n {
-        b.push(i * 10, Some(b"k"), Some(format!("value {i:06}").as_bytes()), &[]);
+        b.push(
+            i * 10,
+            Some(b"k"),
+            Some(format!("value {i:06}").as_bytes()),
+            &[],
+        );
     }
     b.build(0)
 }
@@ -82,7 +87,12 @@ pub fn values(first: i64, n: i64) -> Bytes {
 pub fn sequenced(id: i64, epoch: i16, sequence: i32, n: i64) -> Bytes {
     let mut b = BatchBuilder::new(Compression::None).with_producer(id, epoch, sequence);
     for i in 0..n {
-        b.push(NOW, None, Some(format!("{id} {}", i64::from(sequence) + i).as_bytes()), &[]);
+        b.push(
+            NOW,
+            None,
+            Some(format!("{id} {}", i64::from(sequence) + i).as_bytes()),
+            &[],
+        );
     }
     b.build(0)
 }

@@ -19,7 +19,9 @@ struct Model {
 impl Model {
     fn contents(&self) -> Vec<(i64, String)> {
         let all = self.values.iter().enumerate();
-        all.map(|(i, v)| (i as i64, v.clone())).skip(self.start as usize).collect()
+        all.map(|(i, v)| (i as i64, v.clone()))
+            .skip(self.start as usize)
+            .collect()
     }
 
     /// A power cut took the end. What it took of a producer is forgotten with it.
@@ -75,7 +77,10 @@ fn probe(log: &Log, model: &Model, rng: &mut Rng) {
     let from = model.start + rng.below((end - model.start) as u64 + 1) as i64;
     let max_bytes = 1 + rng.below(3000) as usize;
     let skip = (from - model.start) as usize;
-    assert_eq!(read_from(&log.view(), from, max_bytes), model.contents()[skip..]);
+    assert_eq!(
+        read_from(&log.view(), from, max_bytes),
+        model.contents()[skip..]
+    );
 }
 
 fn restart(fs: &FaultFs, log: Log, model: &mut Model, rng: &mut Rng) -> Log {
@@ -85,9 +90,15 @@ fn restart(fs: &FaultFs, log: Log, model: &mut Model, rng: &mut Rng) -> Log {
     let from = match kind {
         0 => {
             log.close().unwrap();
-            OpenFrom { log_start_offset: start, ..CLEAN }
+            OpenFrom {
+                log_start_offset: start,
+                ..CLEAN
+            }
         }
-        _ => OpenFrom { log_start_offset: start, ..known(model.flushed) },
+        _ => OpenFrom {
+            log_start_offset: start,
+            ..known(model.flushed)
+        },
     };
     drop(log);
     if kind == 2 {
@@ -95,11 +106,17 @@ fn restart(fs: &FaultFs, log: Log, model: &mut Model, rng: &mut Rng) -> Log {
     }
     let (log, report) = open(fs, from);
     if kind == 2 {
-        assert!(log.end_offset() >= model.flushed.max(model.start), "{report:?}");
+        assert!(
+            log.end_offset() >= model.flushed.max(model.start),
+            "{report:?}"
+        );
         model.cut(log.end_offset());
     }
     assert_eq!(log.end_offset(), model.values.len() as i64, "{report:?}");
-    assert!(report.bad.is_empty() && !report.lost_below_recovery_point, "{report:?}");
+    assert!(
+        report.bad.is_empty() && !report.lost_below_recovery_point,
+        "{report:?}"
+    );
     model.flushed = log.flushed_offset();
     log
 }
@@ -126,7 +143,10 @@ fn run(seed: u64) {
             }
             _ => log = restart(&fs, log, &mut model, &mut rng),
         }
-        assert_eq!((log.start_offset(), log.end_offset()), (model.start, model.values.len() as i64));
+        assert_eq!(
+            (log.start_offset(), log.end_offset()),
+            (model.start, model.values.len() as i64)
+        );
     }
     assert_eq!(contents(&log), model.contents());
 }

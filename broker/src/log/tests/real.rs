@@ -11,7 +11,11 @@ fn open_real(dir: &Path, cfg: LogConfig) -> Log {
 #[test]
 fn readers_keep_up_with_the_writer_through_rolls_and_deletions() {
     let temp = tempfile::tempdir().unwrap();
-    let cfg = LogConfig { segment_bytes: 20_000, retention_bytes: 60_000, ..small() };
+    let cfg = LogConfig {
+        segment_bytes: 20_000,
+        retention_bytes: 60_000,
+        ..small()
+    };
     let mut log = open_real(&temp.path().join("ticks-0"), cfg);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -34,11 +34,19 @@ fn check(log: &Log, all: &[(i64, i64)], rng: &mut Rng) {
         let served = || all.iter().filter(|(o, _)| *o >= first && *o < upper);
         let expected = served().find(|(_, t)| *t >= ts).copied();
         let found = view.lookup_timestamp(ts, upper).unwrap();
-        assert_eq!(found.map(|s| (s.offset, s.timestamp)), expected, "{ts} below {upper}");
+        assert_eq!(
+            found.map(|s| (s.offset, s.timestamp)),
+            expected,
+            "{ts} below {upper}"
+        );
         let largest = served().map(|(_, t)| *t).max();
         let expected = served().find(|(_, t)| Some(*t) == largest).copied();
         let found = view.max_timestamp(upper).unwrap();
-        assert_eq!(found.map(|s| (s.offset, s.timestamp)), expected, "max below {upper}");
+        assert_eq!(
+            found.map(|s| (s.offset, s.timestamp)),
+            expected,
+            "max below {upper}"
+        );
     }
 }
 
@@ -66,6 +74,35 @@ fn an_empty_log_has_no_times() {
     let (log, _) = open(&FaultFs::new(1), CLEAN);
     assert_eq!(log.view().lookup_timestamp(0, i64::MAX).unwrap(), None);
     assert_eq!(log.view().max_timestamp(i64::MAX).unwrap(), None);
+}
+
+#[test]
+fn time_entries_that_point_too_far_are_not_believed() {
+    let cfg = || LogConfig {
+        segment_bytes: 8000,
+        ..small()
+    };
+    let fs = FaultFs::new(1);
+    let (mut log, _) = open_with(&fs, cfg(), CLEAN);
+    fill(&mut log, 200);
+    log.close().unwrap();
+    for base in segments(&fs) {
+        let mut bytes = fs.get(&file(base, "timeindex")).unwrap();
+        let n = bytes.len();
+        let last: [u8; 4] = bytes[n - 4..].try_into().unwrap();
+        for entry in bytes[..n - 12].chunks_mut(12) {
+            entry[8..].copy_from_slice(&last);
+        }
+        fs.set(&file(base, "timeindex"), &bytes);
+    }
+    let (log, _) = open_with(&fs, cfg(), CLEAN);
+    for offset in 0..600 {
+        let found = log
+            .view()
+            .lookup_timestamp(offset * 10 - 3, i64::MAX)
+            .unwrap();
+        assert_eq!(found.map(|s| s.offset), Some(offset));
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::child::{Heard, Name, Program, arguments, find};
 use super::probe::{Offsets, Probe, distance, sum};
 use super::view::{Numbers, Screen, byte_size, counted};
-use super::{DemoArgs, DemoError, GROUP, TOPIC, lake};
+use super::{DemoArgs, DemoError, Format, GROUP, TOPIC, lake};
 
 /// Kafka's port.
 const PORT: u16 = 9092;
@@ -66,7 +66,7 @@ pub async fn demo(args: DemoArgs) -> Result<(), DemoError> {
         producer: ProducerStatus::default(),
         consumer: ConsumerStatus::default(),
         nobody_looks: false,
-        forward: true,
+        forward: false,
     };
     let played = stage.play(&args, &address, &programs, &heard, &mut signals);
     let result = played.await;
@@ -185,7 +185,8 @@ impl Signals {
 struct Stored {
     records: u64,
     total: i64,
-    checked: bool,
+    /// Each record was found in the lake, not only told of.
+    counted: bool,
 }
 
 /// The programs and what is known of them.
@@ -213,6 +214,7 @@ impl Stage {
         signals: &mut Signals,
     ) -> Result<Stored, DemoError> {
         let probe = self.ready(address, signals).await?;
+        self.forward = true;
         let (begin, committed) = (probe.ends().await?, probe.committed().await?);
         self.numbers.backlog = u64::try_from(distance(&committed, &begin)).unwrap_or(0);
         self.welcome(args, address, &begin);
@@ -270,7 +272,7 @@ impl Stage {
             return Ok(Stored {
                 records: stored,
                 total: sum(&ends),
-                checked: folder.is_some(),
+                counted: folder.is_some() && args.format != Format::Parquet,
             });
         }
         Err(DemoError::NotStored(problems.join("; ")))
@@ -314,7 +316,7 @@ impl Stage {
             counted(numbers.objects, "object", "objects"),
             byte_size(numbers.bytes),
             args.lake,
-            if stored.checked {
+            if stored.counted {
                 ", each one counted there"
             } else {
                 ""
@@ -411,7 +413,7 @@ impl Stage {
             Heard::Status(Name::Producer, line) => {
                 if let Ok(status) = serde_json::from_str(&line) {
                     self.producer = status;
-                    self.numbers.produced = self.producer.records_acked;
+                    self.numbers.acknowledged = self.producer.records_acked;
                 }
             }
             Heard::Status(Name::Consumer, line) => {
@@ -427,8 +429,8 @@ impl Stage {
             Heard::Said(name, line) => {
                 if self.forward {
                     self.tell(&format!("{}: {line}", name.text()));
-                }
-                if let Some(program) = self.program(name) {
+                } else if let Some(program) = self.program(name) {
+                    // To explain a failure, if it comes to that.
                     program.said(line);
                 }
             }

@@ -2,7 +2,8 @@
 //! each answer means for them. Pure: no clock, no sockets.
 //!
 //! Rules that keep an idempotent producer exact (KIP-98, KIP-360):
-//! - At most five batches have a sequence and no end: that many the broker remembers.
+//! - From the oldest batch without an end on, at most five have a sequence, those acknowledged
+//!   meanwhile included: that many the broker remembers, and it must recognise the oldest.
 //! - A batch that comes back holds up the partition until all in flight are back; then they go
 //!   again, oldest first, with the sequences they had.
 //! - Until the broker has taken a first batch under an identity, only one is in flight: knowing nothing
@@ -41,6 +42,8 @@ pub(super) struct Sealed {
     pub(super) ticket: Ticket,
     pub(super) bytes: Bytes,
     state: State,
+    /// How many were sealed before it.
+    ordinal: u64,
     pub(super) attempts: u32,
     /// An attempt was not answered: the batch may be in the log.
     pub(super) in_doubt: bool,
@@ -60,6 +63,7 @@ pub(super) enum Verdict {
 pub(super) struct Lane {
     identity: Option<Identity>,
     next_sequence: i32,
+    sealed: u64,
     queue: VecDeque<Sealed>,
     in_flight: usize,
     /// A batch came back while others are in flight.
@@ -72,10 +76,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Whether another batch may be sealed: nothing waits before it, and fewer than `max` lack an end.
+    /// Whether another batch may be sealed: nothing waits before it, and fewer than `max` were
+    /// sealed since the oldest without an end.
     pub(super) fn can_seal(&self, max: usize) -> bool {
         let max = if self.is_alone() { 1 } else { max };
-        !self.gap && !self.held && self.queue.len() < max && self.queue.len() == self.in_flight
+        let room = self.queue.front().is_none_or(|oldest| self.sealed - oldest.ordinal < max as u64);
+        !self.gap && !self.held && room && self.queue.len() == self.in_flight
     }
 
     /// Builds a batch, with the next sequence if we have an identity.
@@ -87,8 +93,16 @@ impl Lane {
             self.next_sequence = advance(self.next_sequence, ticket.records);
         }
         let bytes = builder.build(0);
-        let state = State::Queued;
-        self.queue.push_back(Sealed { ticket, bytes, state, attempts: 0, in_doubt: false, last_error: None });
+        self.queue.push_back(Sealed {
+            ticket,
+            bytes,
+            state: State::Queued,
+            ordinal: self.sealed,
+            attempts: 0,
+            in_doubt: false,
+            last_error: None,
+        });
+        self.sealed += 1;
     }
 
     /// The batch to send next.

@@ -70,6 +70,19 @@ fn what_comes_back_waits_for_the_rest_and_goes_in_order() {
 }
 
 #[test]
+fn the_broker_still_knows_the_oldest_without_an_end() {
+    let (mut lane, ids) = lane_of(5);
+    send_all(&mut lane);
+    assert!(!lane.can_seal(5));
+    for id in &ids[1..] {
+        assert!(lane.take(*id, false).is_some());
+    }
+    assert!(!lane.can_seal(5), "a sixth would push the first out of the broker's memory");
+    assert!(lane.take(ids[0], false).is_some());
+    assert!(lane.can_seal(5));
+}
+
+#[test]
 fn after_a_failure_those_behind_are_refused_first_and_then_start_anew() {
     let (mut lane, ids) = lane_of(4);
     send_all(&mut lane);
