@@ -90,6 +90,8 @@ impl Uploader {
 
     async fn encode(&self, records: Vec<Record>) -> Result<(Vec<Record>, Bytes), StoreError> {
         let format = self.format;
+        // It is never closed; without a permit it is only memory that is at stake.
+        let _permit = self.encoders.acquire().await.ok();
         let work =
             move || encode::encode(format, &records).map(|body| (records, Bytes::from(body)));
         match tokio::task::spawn_blocking(work).await {

@@ -15,5 +15,6 @@ pub mod process;
 pub mod random;
 pub mod raw;
 pub mod s3;
+pub mod reader;
 pub mod server;
 pub mod wait;

@@ -203,6 +203,12 @@ impl Topics {
                 "corrupt bytes in the middle of the log: kept, never served");
         }
         log.assign_epoch(epoch);
+        if log.flushed_offset() < log.end_offset() {
+            // What a killed broker left in the page cache is served from now on: a power cut must
+            // not take it back after somebody has read it.
+            let job = log.begin_flush();
+            log.finish_flush(job.run())?;
+        }
         Ok(log)
     }
 

@@ -183,6 +183,10 @@ impl Partition {
         } else {
             self.request_flush(end);
         }
+        if appended.rolled && !wait {
+            // As Kafka does: a segment that takes no more writes goes to disk in the background.
+            self.request_flush(end);
+        }
         let wait_offset = wait.then_some(appended.last_offset + 1);
         Ok(Acked { appended, wait_offset })
     }

@@ -70,8 +70,11 @@ impl Fixture {
     }
 }
 
+/// No topics, no user data. It is opaque to the protocol, but Apache Kafka looks inside and trusts the count it finds there.
+const SUBSCRIPTION: &[u8] = &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+
 fn join_request(group: &GroupId, version: i16) -> JoinGroupRequest {
-    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"opaque"));
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(SUBSCRIPTION));
     JoinGroupRequest::default()
         .with_group_id(group.clone())
         .with_session_timeout_ms(10_000)
@@ -255,7 +258,7 @@ fn join_group_version(f: &mut Fixture, v: i16) {
     assert_eq!((answer.error_code, answer.generation_id), (0, 1), "JoinGroup {v}");
     assert_eq!(answer.leader, answer.member_id, "JoinGroup {v}");
     assert_eq!(answer.members.len(), 1, "JoinGroup {v}");
-    assert_eq!(answer.members[0].metadata, b"opaque"[..], "JoinGroup {v}");
+    assert_eq!(answer.members[0].metadata, SUBSCRIPTION, "JoinGroup {v}");
 }
 
 fn sync_group_version(f: &mut Fixture, v: i16) {

@@ -11,7 +11,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::error::{ClientError, Result, codes};
 use super::ClientConfig;
+use super::error::{ClientError, Result, codes};
 use crate::frame;
 
 /// Requests on one connection that wait for their answers.
@@ -78,7 +80,8 @@ impl Connection {
             .map_err(|e| broken(addr, e))?;
         stream.set_nodelay(true).map_err(|e| broken(addr, e))?;
         let conn = Connection::over(stream, addr, cfg);
-        conn.negotiate(cfg.connect_timeout.min(cfg.request_timeout)).await?;
+        conn.negotiate(cfg.connect_timeout.min(cfg.request_timeout))
+            .await?;
         Ok(conn)
     }
 
@@ -88,13 +91,21 @@ impl Connection {
             addr: addr.to_owned(),
             client_id: StrBytes::from_string(cfg.client_id.clone()),
             versions: OnceLock::new(),
-            state: Mutex::new(State { next_id: 0, waiting: HashMap::new(), out: Some(out), dead: None }),
+            state: Mutex::new(State {
+                next_id: 0,
+                waiting: HashMap::new(),
+                out: Some(out),
+                dead: None,
+            }),
             slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
         });
         let (read, write) = stream.into_split();
         let reader = tokio::spawn(read_answers(shared.clone(), read, cfg.max_frame_bytes));
         let writer = tokio::spawn(write_requests(shared.clone(), write, queue));
-        Connection { shared, tasks: [reader.abort_handle(), writer.abort_handle()] }
+        Connection {
+            shared,
+            tasks: [reader.abort_handle(), writer.abort_handle()],
+        }
     }
 
     /// KIP-35, KIP-511: a broker that does not know our version answers in version 0 with its range.
@@ -108,7 +119,8 @@ impl Connection {
             }
             let call = self.start(&req, version).await?;
             let body = call.raw(limit).await?;
-            let (code, versions) = parse_api_versions(body, version).map_err(|reason| self.garbled(reason))?;
+            let (code, versions) =
+                parse_api_versions(body, version).map_err(|reason| self.garbled(reason))?;
             match code {
                 0 => {
                     let _ = self.shared.versions.set(versions);
@@ -118,7 +130,12 @@ impl Connection {
                     let theirs = versions.get(&ApiVersionsRequest::KEY).map_or(0, |r| r.max);
                     version = theirs.clamp(0, version - 1);
                 }
-                _ => return Err(ClientError::from_code(code, format!("asking {} for its versions", self.shared.addr))),
+                _ => {
+                    return Err(ClientError::from_code(
+                        code,
+                        format!("asking {} for its versions", self.shared.addr),
+                    ));
+                }
             }
         }
         Err(self.garbled("no agreement on ApiVersions".to_owned()))
@@ -126,14 +143,19 @@ impl Connection {
 
     /// The newest version of a request that both sides speak, at most `cap`.
     pub(crate) fn version<R: Request>(&self, cap: i16) -> Result<i16> {
-        let ours = VersionRange { min: R::VERSIONS.min, max: R::VERSIONS.max.min(cap) };
+        let ours = VersionRange {
+            min: R::VERSIONS.min,
+            max: R::VERSIONS.max.min(cap),
+        };
         let theirs = self.shared.versions.get().and_then(|v| v.get(&R::KEY));
         let common = theirs.map(|t| ours.intersect(t)).filter(|c| !c.is_empty());
-        common.map(|c| c.max).ok_or_else(|| ClientError::UnsupportedVersion {
-            api: api_name(R::KEY),
-            broker: theirs.map_or("none".to_owned(), |t| t.to_string()),
-            client: ours.to_string(),
-        })
+        common
+            .map(|c| c.max)
+            .ok_or_else(|| ClientError::UnsupportedVersion {
+                api: api_name(R::KEY),
+                broker: theirs.map_or("none".to_owned(), |t| t.to_string()),
+                client: ours.to_string(),
+            })
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -147,21 +169,39 @@ impl Connection {
     }
 
     /// Queues a request the broker does not answer; [`Call::written`] resolves when it is written.
-    pub(crate) async fn start_unanswered<R: Request>(&self, req: &R, version: i16) -> Result<Call<R>> {
+    pub(crate) async fn start_unanswered<R: Request>(
+        &self,
+        req: &R,
+        version: i16,
+    ) -> Result<Call<R>> {
         self.enqueue(req, version, false).await
     }
 
     /// Sends a request and waits for its answer. A request that times out closes the connection,
     /// because answers come in order.
-    pub(crate) async fn call<R: Request>(&self, req: &R, version: i16, limit: Duration) -> Result<R::Response> {
+    pub(crate) async fn call<R: Request>(
+        &self,
+        req: &R,
+        version: i16,
+        limit: Duration,
+    ) -> Result<R::Response> {
         self.start(req, version).await?.wait(limit).await
     }
 
     async fn enqueue<R: Request>(&self, req: &R, version: i16, answered: bool) -> Result<Call<R>> {
-        let permit = self.shared.slots.clone().acquire_owned().await.map_err(|_| self.shared.death())?;
+        let permit = self
+            .shared
+            .slots
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| self.shared.death())?;
         let mut frame = self.encode(req, version)?;
         let (tx, answer) = oneshot::channel();
-        let waiter = Waiter { answer: tx, _permit: permit };
+        let waiter = Waiter {
+            answer: tx,
+            _permit: permit,
+        };
         {
             let mut state = self.shared.lock();
             if let Some(dead) = &state.dead {
@@ -173,7 +213,10 @@ impl Connection {
             if let Some(place) = frame.get_mut(8..12) {
                 place.copy_from_slice(&id.to_be_bytes());
             }
-            let mut out = Outgoing { frame: frame.freeze(), written: None };
+            let mut out = Outgoing {
+                frame: frame.freeze(),
+                written: None,
+            };
             if answered {
                 state.waiting.insert(id, waiter);
             } else {
@@ -184,13 +227,21 @@ impl Connection {
                 let _ = queue.send(out);
             }
         }
-        Ok(Call { answer, version, shared: self.shared.clone(), request: PhantomData })
+        Ok(Call {
+            answer,
+            version,
+            shared: self.shared.clone(),
+            request: PhantomData,
+        })
     }
 
     /// Length, header with correlation id 0, body.
     fn encode<R: Request>(&self, req: &R, version: i16) -> Result<BytesMut> {
         let bad = |e: &dyn fmt::Display| {
-            ClientError::invalid(format!("{} cannot be said in version {version}: {e}", api_name(R::KEY)))
+            ClientError::invalid(format!(
+                "{} cannot be said in version {version}: {e}",
+                api_name(R::KEY)
+            ))
         };
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -199,7 +250,9 @@ impl Connection {
         let size = req.compute_size(version).map_err(|e| bad(&e))?;
         let mut buf = BytesMut::with_capacity(size + 64 + self.shared.client_id.len());
         buf.put_i32(0);
-        header.encode(&mut buf, R::header_version(version)).map_err(|e| bad(&e))?;
+        header
+            .encode(&mut buf, R::header_version(version))
+            .map_err(|e| bad(&e))?;
         req.encode(&mut buf, version).map_err(|e| bad(&e))?;
         let len = i32::try_from(buf.len() - 4).map_err(|e| bad(&e))?;
         if let Some(place) = buf.get_mut(..4) {
@@ -209,14 +262,18 @@ impl Connection {
     }
 
     fn garbled(&self, reason: String) -> ClientError {
-        ClientError::Protocol { addr: self.shared.addr.clone(), reason }
+        ClientError::Protocol {
+            addr: self.shared.addr.clone(),
+            reason,
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
-        self.shared.die(broken(&self.shared.addr, "closed by this client"));
+        self.shared
+            .die(broken(&self.shared.addr, "closed by this client"));
     }
 }
 
@@ -229,7 +286,10 @@ impl<R: Request> Call<R> {
             .and_then(|_| R::Response::decode(&mut body, version));
         decoded.map_err(|e| {
             let reason = format!("{} version {version}: {e}", api_name(R::KEY));
-            shared.die(ClientError::Protocol { addr: shared.addr.clone(), reason })
+            shared.die(ClientError::Protocol {
+                addr: shared.addr.clone(),
+                reason,
+            })
         })
     }
 
@@ -244,8 +304,14 @@ impl<R: Request> Call<R> {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(self.shared.death()),
             Err(_) => {
-                let e = timed_out(format!("{} from {}", api_name(R::KEY), self.shared.addr), limit);
-                self.shared.die(broken(&self.shared.addr, "given up after a request timed out"));
+                let e = timed_out(
+                    format!("{} from {}", api_name(R::KEY), self.shared.addr),
+                    limit,
+                );
+                self.shared.die(broken(
+                    &self.shared.addr,
+                    "given up after a request timed out",
+                ));
                 Err(e)
             }
         }
@@ -273,7 +339,10 @@ impl Shared {
     }
 
     fn death(&self) -> ClientError {
-        self.lock().dead.clone().unwrap_or_else(|| broken(&self.addr, "closed"))
+        self.lock()
+            .dead
+            .clone()
+            .unwrap_or_else(|| broken(&self.addr, "closed"))
     }
 }
 
@@ -284,7 +353,10 @@ async fn read_answers(shared: Arc<Shared>, mut socket: OwnedReadHalf, max: usize
             Ok(Some(body)) => body,
             Ok(None) => break broken(&shared.addr, "closed by the broker"),
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                break ClientError::Protocol { addr: shared.addr.clone(), reason: e.to_string() };
+                break ClientError::Protocol {
+                    addr: shared.addr.clone(),
+                    reason: e.to_string(),
+                };
             }
             Err(e) => break broken(&shared.addr, e),
         };
@@ -298,14 +370,21 @@ async fn read_answers(shared: Arc<Shared>, mut socket: OwnedReadHalf, max: usize
             }
             None => {
                 let reason = "an answer nobody asked for".to_owned();
-                break ClientError::Protocol { addr: shared.addr.clone(), reason };
+                break ClientError::Protocol {
+                    addr: shared.addr.clone(),
+                    reason,
+                };
             }
         }
     };
     shared.die(why);
 }
 
-async fn write_requests(shared: Arc<Shared>, mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Outgoing>) {
+async fn write_requests(
+    shared: Arc<Shared>,
+    mut socket: OwnedWriteHalf,
+    mut queue: mpsc::UnboundedReceiver<Outgoing>,
+) {
     while let Some(mut next) = queue.recv().await {
         if let Err(e) = socket.write_all(&next.frame).await {
             shared.die(broken(&shared.addr, e));
@@ -318,16 +397,27 @@ async fn write_requests(shared: Arc<Shared>, mut socket: OwnedWriteHalf, mut que
 }
 
 /// Reads an ApiVersions answer by hand: version 0's layout if the code is UNSUPPORTED_VERSION.
-fn parse_api_versions(mut body: Bytes, version: i16) -> Result<(i16, HashMap<i16, VersionRange>), String> {
+fn parse_api_versions(
+    mut body: Bytes,
+    version: i16,
+) -> Result<(i16, HashMap<i16, VersionRange>), String> {
     // Response header v0 whatever the version: the correlation id alone.
     if body.len() < 6 {
         return Err("too short for an ApiVersions answer".to_owned());
     }
     body.advance(4);
     let code = i16::from_be_bytes([body[0], body[1]]);
-    let layout = if code == codes::UNSUPPORTED_VERSION { 0 } else { version };
+    let layout = if code == codes::UNSUPPORTED_VERSION {
+        0
+    } else {
+        version
+    };
     // The decoder takes memory for as many entries as announced: no broker has that many APIs.
-    let announced = if layout >= 3 { varint_at(&body, 2) } else { u64::from(u32_at(&body, 2)) };
+    let announced = if layout >= 3 {
+        varint_at(&body, 2)
+    } else {
+        u64::from(u32_at(&body, 2))
+    };
     if announced > body.len() as u64 {
         return Err("an ApiVersions answer of impossible length".to_owned());
     }
@@ -338,11 +428,26 @@ fn parse_api_versions(mut body: Bytes, version: i16) -> Result<(i16, HashMap<i16
         Err(e) => return Err(e.to_string()),
     };
     let ranges = answer.api_keys.iter();
-    Ok((code, ranges.map(|k| (k.api_key, VersionRange { min: k.min_version, max: k.max_version })).collect()))
+    Ok((
+        code,
+        ranges
+            .map(|k| {
+                (
+                    k.api_key,
+                    VersionRange {
+                        min: k.min_version,
+                        max: k.max_version,
+                    },
+                )
+            })
+            .collect(),
+    ))
 }
 
 fn u32_at(b: &[u8], at: usize) -> u32 {
-    b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |c| u32::from_be_bytes(*c))
+    b.get(at..)
+        .and_then(|b| b.first_chunk())
+        .map_or(0, |c| u32::from_be_bytes(*c))
 }
 
 fn varint_at(b: &[u8], at: usize) -> u64 {
@@ -361,13 +466,18 @@ fn api_name(key: i16) -> String {
 }
 
 pub(crate) fn broken(addr: &str, reason: impl fmt::Display) -> ClientError {
-    ClientError::Connection { addr: addr.to_owned(), reason: reason.to_string() }
+    ClientError::Connection {
+        addr: addr.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 fn timed_out(what: String, after: Duration) -> ClientError {
-    ClientError::Timeout { what, after_ms: after.as_millis() as u64 }
+    ClientError::Timeout {
+        what,
+        after_ms: after.as_millis() as u64,
+    }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -388,9 +498,14 @@ mod tests {
         let fake = Fake::start().await;
         fake.set(|s| s.api_versions_max = 2);
         let conn = Connection::open(&fake.addr, &config()).await.unwrap();
-        assert_eq!(conn.version::<MetadataRequest>(i16::MAX).unwrap(), fake.metadata_max());
+        assert_eq!(
+            conn.version::<MetadataRequest>(i16::MAX).unwrap(),
+            fake.metadata_max()
+        );
         assert_eq!(conn.version::<MetadataRequest>(3).unwrap(), 3);
-        let e = conn.version::<kafka_protocol::messages::CreateTopicsRequest>(i16::MAX).unwrap_err();
+        let e = conn
+            .version::<kafka_protocol::messages::CreateTopicsRequest>(i16::MAX)
+            .unwrap_err();
         assert!(e.to_string().contains("CreateTopics"), "{e}");
         assert_eq!(fake.get(|s| s.api_versions_asked.clone()), [4, 2]);
     }
@@ -400,7 +515,10 @@ mod tests {
         let fake = Fake::start().await;
         let conn = Connection::open(&fake.addr, &config()).await.unwrap();
         let limit = Duration::from_secs(600);
-        let (a, b) = (conn.start(&ask(), 1).await.unwrap(), conn.start(&ask(), 1).await.unwrap());
+        let (a, b) = (
+            conn.start(&ask(), 1).await.unwrap(),
+            conn.start(&ask(), 1).await.unwrap(),
+        );
         assert_eq!(b.wait(limit).await.unwrap().brokers.len(), 1);
         assert_eq!(a.wait(limit).await.unwrap().brokers.len(), 1);
         fake.set(|s| s.faults = vec![Fault::Hang, Fault::Hang, Fault::CutBefore].into());
@@ -409,7 +527,10 @@ mod tests {
             calls.push(conn.start(&ask(), 1).await.unwrap());
         }
         for call in calls {
-            assert!(matches!(call.wait(limit).await, Err(ClientError::Connection { .. })));
+            assert!(matches!(
+                call.wait(limit).await,
+                Err(ClientError::Connection { .. })
+            ));
         }
         assert!(!conn.is_alive());
         assert!(conn.start(&ask(), 1).await.is_err());
@@ -420,8 +541,14 @@ mod tests {
         let fake = Fake::start().await;
         let conn = Connection::open(&fake.addr, &config()).await.unwrap();
         fake.set(|s| s.faults = vec![Fault::Hang].into());
-        let e = conn.call(&ask(), 1, Duration::from_millis(20)).await.unwrap_err();
-        assert!(matches!(e, ClientError::Timeout { after_ms: 20, .. }), "{e}");
+        let e = conn
+            .call(&ask(), 1, Duration::from_millis(20))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(e, ClientError::Timeout { after_ms: 20, .. }),
+            "{e}"
+        );
         assert!(!conn.is_alive());
     }
 
@@ -433,7 +560,10 @@ mod tests {
         assert!(matches!(e, ClientError::Protocol { .. }), "{e}");
         // An array length of 2^31 - 1 behind a well-formed beginning takes no memory.
         fake.set(|s| {
-            s.faults = vec![Fault::Garbage(&[0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07])].into();
+            s.faults = vec![Fault::Garbage(&[
+                0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07,
+            ])]
+            .into();
         });
         let e = Connection::open(&fake.addr, &config()).await.err().unwrap();
         assert!(e.to_string().contains("impossible"), "{e}");

@@ -51,7 +51,9 @@ pub enum ClientError {
         reason: String,
     },
     /// Broker and client have no version of this request in common.
-    #[error("{api} is not possible with this broker: it speaks {broker}, this client {client}; a newer broker or client is needed")]
+    #[error(
+        "{api} is not possible with this broker: it speaks {broker}, this client {client}; a newer broker or client is needed"
+    )]
     UnsupportedVersion {
         /// Name of the request.
         api: String,
@@ -80,7 +82,9 @@ pub enum ClientError {
     #[error("the group has moved on (ILLEGAL_GENERATION); poll again to join its new generation")]
     IllegalGeneration,
     /// The group does not know this member any more.
-    #[error("the group dropped this member (UNKNOWN_MEMBER_ID), usually after a silence longer than the session timeout; poll again to rejoin")]
+    #[error(
+        "the group dropped this member (UNKNOWN_MEMBER_ID), usually after a silence longer than the session timeout; poll again to rejoin"
+    )]
     UnknownMember,
     /// A rebalance is under way.
     #[error("the group is rebalancing; poll again, then retry")]
@@ -103,7 +107,7 @@ pub enum ClientError {
         cause: String,
     },
     /// The position lies outside of the log.
-    #[error("offset {offset} of {topic}-{partition} is not in the log{}", match reset_to { Some(to) => format!("; continuing at {to} as the reset policy says"), None => "; seek to a valid offset, or set a reset policy (earliest or latest)".to_owned() })]
+    #[error("{}{}", no_such_offset(topic, *partition, *offset), where_next(*reset_to))]
     OffsetOutOfRange {
         /// Topic.
         topic: String,
@@ -115,7 +119,9 @@ pub enum ClientError {
         reset_to: Option<i64>,
     },
     /// Stored or transmitted records are damaged.
-    #[error("records of {topic}-{partition} at offset {offset} are damaged ({reason}); the broker's log has to be looked at")]
+    #[error(
+        "records of {topic}-{partition} at offset {offset} are damaged ({reason}); the broker's log has to be looked at"
+    )]
     Corrupt {
         /// Topic.
         topic: String,
@@ -141,14 +147,23 @@ impl ClientError {
             codes::ILLEGAL_GENERATION => ClientError::IllegalGeneration,
             codes::UNKNOWN_MEMBER_ID => ClientError::UnknownMember,
             codes::REBALANCE_IN_PROGRESS => ClientError::RebalanceInProgress,
-            codes::FENCED_INSTANCE_ID => ClientError::Fenced { who: context.into() },
-            _ => ClientError::Broker { code, context: context.into() },
+            codes::FENCED_INSTANCE_ID => ClientError::Fenced {
+                who: context.into(),
+            },
+            _ => ClientError::Broker {
+                code,
+                context: context.into(),
+            },
         }
     }
 
     /// Ok for code 0, else [`ClientError::from_code`].
     pub fn check(code: i16, context: impl FnOnce() -> String) -> Result<()> {
-        if code == 0 { Ok(()) } else { Err(ClientError::from_code(code, context())) }
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(ClientError::from_code(code, context()))
+        }
     }
 
     /// Whether the same request may succeed later without anybody doing anything.
@@ -175,7 +190,9 @@ impl ClientError {
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
-            ClientError::NoBrokers { .. } | ClientError::Connection { .. } | ClientError::Timeout { .. }
+            ClientError::NoBrokers { .. }
+                | ClientError::Connection { .. }
+                | ClientError::Timeout { .. }
         )
     }
 
@@ -243,11 +260,30 @@ fn upper_snake(camel: &str) -> String {
     out
 }
 
+fn no_such_offset(topic: &str, partition: i32, offset: i64) -> String {
+    if offset < 0 {
+        format!("the group has no committed offset for {topic}-{partition}")
+    } else {
+        format!("offset {offset} of {topic}-{partition} is not in the log")
+    }
+}
+
+fn where_next(reset_to: Option<i64>) -> String {
+    match reset_to {
+        Some(to) => format!("; continuing at {to} as the reset policy says"),
+        None => "; seek to an offset, or set a reset policy (earliest or latest)".to_owned(),
+    }
+}
+
 /// What a person can do about an error code, where there is something to do.
 fn advice(code: i16) -> &'static str {
     match code {
-        codes::MESSAGE_TOO_LARGE => "; use smaller batches or raise message.max.bytes (max.message.bytes of the topic)",
-        codes::UNKNOWN_TOPIC_OR_PARTITION => "; create the topic, or let the broker create it (auto.create.topics.enable)",
+        codes::MESSAGE_TOO_LARGE => {
+            "; use smaller batches or raise message.max.bytes (max.message.bytes of the topic)"
+        }
+        codes::UNKNOWN_TOPIC_OR_PARTITION => {
+            "; create the topic, or let the broker create it (auto.create.topics.enable)"
+        }
         17 => "; topic names may hold letters, digits, '.', '_' and '-', at most 249 of them",
         29..=31 => "; ask for the permission (ACL) this needs",
         38 => "; ask for fewer replicas: there are not that many brokers",
@@ -268,10 +304,17 @@ mod tests {
 
     #[test]
     fn group_errors_are_distinct_and_retriability_follows_kafka() {
-        assert_eq!(ClientError::from_code(22, "x"), ClientError::IllegalGeneration);
+        assert_eq!(
+            ClientError::from_code(22, "x"),
+            ClientError::IllegalGeneration
+        );
         assert_eq!(ClientError::from_code(27, "x").code(), Some(27));
         assert!(ClientError::from_code(6, "x").is_retriable());
         assert!(!ClientError::from_code(10, "x").is_retriable());
-        assert!(ClientError::from_code(10, "produce").to_string().contains("message.max.bytes"));
+        assert!(
+            ClientError::from_code(10, "produce")
+                .to_string()
+                .contains("message.max.bytes")
+        );
     }
 }

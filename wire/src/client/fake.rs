@@ -11,8 +11,8 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataResponse, ProduceRequest, ProduceResponse,
-    ProducerId, RequestHeader, ResponseHeader,
+    ApiKey, ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataResponse,
+    ProduceRequest, ProduceResponse, ProducerId, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Message, StrBytes};
 use tokio::io::AsyncWriteExt;
@@ -68,7 +68,10 @@ impl Fake {
     pub(crate) async fn start() -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let state = State { api_versions_max: 4, ..State::default() };
+        let state = State {
+            api_versions_max: 4,
+            ..State::default()
+        };
         let fake = Fake {
             addr: addr.to_string(),
             port: i32::from(addr.port()),
@@ -97,13 +100,23 @@ impl Fake {
 
     async fn serve(self, mut socket: TcpStream) {
         while let Ok(Some(mut body)) = frame::read(&mut socket, 100 << 20).await {
-            let (key, version) = (i16::from_be_bytes([body[0], body[1]]), i16::from_be_bytes([body[2], body[3]]));
+            let (key, version) = (
+                i16::from_be_bytes([body[0], body[1]]),
+                i16::from_be_bytes([body[2], body[3]]),
+            );
             let key = ApiKey::try_from(key).unwrap();
-            let header = RequestHeader::decode(&mut body, key.request_header_version(version)).unwrap();
+            let header =
+                RequestHeader::decode(&mut body, key.request_header_version(version)).unwrap();
             let fault = {
                 let mut s = self.state.lock().unwrap();
-                let special = if key == ApiKey::Produce { s.produce_faults.pop_front() } else { None };
-                special.or_else(|| s.faults.pop_front()).unwrap_or(Fault::None)
+                let special = if key == ApiKey::Produce {
+                    s.produce_faults.pop_front()
+                } else {
+                    None
+                };
+                special
+                    .or_else(|| s.faults.pop_front())
+                    .unwrap_or(Fault::None)
             };
             match fault {
                 Fault::CutBefore => return,
@@ -114,7 +127,11 @@ impl Fake {
                 }
                 _ => {}
             }
-            let refusal = if let Fault::Code(code) = fault { code } else { 0 };
+            let refusal = if let Fault::Code(code) = fault {
+                code
+            } else {
+                0
+            };
             let answer = self.answer(key, version, header.correlation_id, body, refusal);
             if matches!(fault, Fault::CutAfter) {
                 return;
@@ -130,13 +147,18 @@ impl Fake {
         let mut out = BytesMut::new();
         out.put_i32(0);
         let header = ResponseHeader::default().with_correlation_id(id);
-        header.encode(&mut out, key.response_header_version(version)).unwrap();
+        header
+            .encode(&mut out, key.response_header_version(version))
+            .unwrap();
         match key {
             ApiKey::ApiVersions => {
                 s.api_versions_asked.push(version);
                 let max = s.api_versions_max;
                 let key = |k: ApiKey, min_version, max_version| {
-                    ApiVersion::default().with_api_key(k as i16).with_min_version(min_version).with_max_version(max_version)
+                    ApiVersion::default()
+                        .with_api_key(k as i16)
+                        .with_min_version(min_version)
+                        .with_max_version(max_version)
                 };
                 let answer = ApiVersionsResponse::default().with_api_keys(vec![
                     key(ApiKey::ApiVersions, 0, max),
@@ -152,11 +174,16 @@ impl Fake {
             }
             ApiKey::Metadata => self.metadata().encode(&mut out, version).unwrap(),
             ApiKey::InitProducerId => {
-                InitProducerIdResponse::default().with_producer_id(ProducerId(77)).encode(&mut out, version).unwrap();
+                InitProducerIdResponse::default()
+                    .with_producer_id(ProducerId(77))
+                    .encode(&mut out, version)
+                    .unwrap();
             }
             ApiKey::Produce => {
                 let request = ProduceRequest::decode(&mut body, version).unwrap();
-                s.produce(request, refusal).encode(&mut out, version).unwrap();
+                s.produce(request, refusal)
+                    .encode(&mut out, version)
+                    .unwrap();
             }
             other => panic!("the fake does not know {other:?}"),
         }
@@ -170,12 +197,17 @@ impl Fake {
             .with_node_id(BrokerId(1))
             .with_host(StrBytes::from_static_str("127.0.0.1"))
             .with_port(self.port);
-        let partitions =
-            (0..3).map(|i| MetadataResponsePartition::default().with_partition_index(i).with_leader_id(BrokerId(1)));
+        let partitions = (0..3).map(|i| {
+            MetadataResponsePartition::default()
+                .with_partition_index(i)
+                .with_leader_id(BrokerId(1))
+        });
         let topic = MetadataResponseTopic::default()
             .with_name(Some(topic_name("t")))
             .with_partitions(partitions.collect());
-        MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic])
+        MetadataResponse::default()
+            .with_brokers(vec![broker])
+            .with_topics(vec![topic])
     }
 }
 
@@ -186,7 +218,11 @@ impl State {
         for topic in request.topic_data {
             let partitions = topic.partition_data.into_iter().map(|p| {
                 let log = self.partitions.entry(p.index).or_default();
-                let verdict = if refusal != 0 { Err(refusal) } else { log.append(&p.records.unwrap()) };
+                let verdict = if refusal != 0 {
+                    Err(refusal)
+                } else {
+                    log.append(&p.records.unwrap())
+                };
                 let answer = PartitionProduceResponse::default().with_index(p.index);
                 match verdict {
                     Ok(base) => answer.with_base_offset(base),
@@ -194,7 +230,11 @@ impl State {
                 }
             });
             let partitions = partitions.collect();
-            answer.responses.push(TopicProduceResponse::default().with_name(topic.name).with_partition_responses(partitions));
+            answer.responses.push(
+                TopicProduceResponse::default()
+                    .with_name(topic.name)
+                    .with_partition_responses(partitions),
+            );
         }
         answer
     }
@@ -204,14 +244,21 @@ impl Log {
     /// The rules of Kafka's `ProducerAppendInfo.checkSequence`.
     fn append(&mut self, batch: &Bytes) -> Result<i64, i16> {
         let h: BatchHeader = batch::validate(batch).map_err(|_| 2i16)?;
-        let key = (h.producer_id, h.producer_epoch, h.base_sequence, h.last_sequence());
+        let key = (
+            h.producer_id,
+            h.producer_epoch,
+            h.base_sequence,
+            h.last_sequence(),
+        );
         if h.has_producer_id() {
             if let Some(seen) = self.recent.iter().find(|r| (r.0, r.1, r.2, r.3) == key) {
                 return Ok(seen.4);
             }
             match self.recent.back() {
                 Some(last) if h.producer_epoch < last.1 => return Err(47),
-                Some(last) if h.producer_epoch == last.1 && h.base_sequence != last.3 + 1 => return Err(45),
+                Some(last) if h.producer_epoch == last.1 && h.base_sequence != last.3 + 1 => {
+                    return Err(45);
+                }
                 Some(last) if h.producer_epoch > last.1 && h.base_sequence != 0 => return Err(45),
                 _ => {}
             }

@@ -97,7 +97,16 @@ impl Cluster {
                 .collect();
             partitions.sort_by_key(|p| p.index);
             let id = t.topic_id;
-            Some((name.clone(), TopicMeta { name, id, internal: t.is_internal, error: t.error_code, partitions }))
+            Some((
+                name.clone(),
+                TopicMeta {
+                    name,
+                    id,
+                    internal: t.is_internal,
+                    error: t.error_code,
+                    partitions,
+                },
+            ))
         });
         Cluster {
             cluster_id: r.cluster_id.map(|s| s.to_string()),

@@ -66,8 +66,16 @@ impl Default for ClientConfig {
 impl ClientConfig {
     /// Defaults with these bootstrap addresses, separated by commas.
     pub fn new(bootstrap_csv: &str) -> Self {
-        let bootstrap = bootstrap_csv.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
-        ClientConfig { bootstrap, ..ClientConfig::default() }
+        let bootstrap = bootstrap_csv
+            .split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+            .map(str::to_owned)
+            .collect();
+        ClientConfig {
+            bootstrap,
+            ..ClientConfig::default()
+        }
     }
 }
 
@@ -95,16 +103,26 @@ impl Client {
     /// Connects to the first bootstrap address that answers.
     pub async fn connect(cfg: ClientConfig) -> Result<Client> {
         if cfg.bootstrap.is_empty() {
-            return Err(ClientError::invalid("no bootstrap address given; name one as host:port"));
+            return Err(ClientError::invalid(
+                "no bootstrap address given; name one as host:port",
+            ));
         }
         for addr in &cfg.bootstrap {
             let port = addr.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(_))) {
-                return Err(ClientError::invalid(format!("bootstrap address '{addr}' is not of the form host:port")));
+                return Err(ClientError::invalid(format!(
+                    "bootstrap address '{addr}' is not of the form host:port"
+                )));
             }
         }
         let pool = Pool::new(cfg.clone());
-        let client = Client { inner: Arc::new(Inner { cfg, pool, nodes: Mutex::default() }) };
+        let client = Client {
+            inner: Arc::new(Inner {
+                cfg,
+                pool,
+                nodes: Mutex::default(),
+            }),
+        };
         client.any(Lane::Main).await?;
         Ok(client)
     }
@@ -116,12 +134,26 @@ impl Client {
 
     /// Sends a request to any broker, in the newest version both sides speak.
     pub async fn request_any<R: Request>(&self, req: R) -> Result<R::Response> {
-        self.send(To::Any, Lane::Main, i16::MAX, self.inner.cfg.request_timeout, |_| req).await
+        self.send(
+            To::Any,
+            Lane::Main,
+            i16::MAX,
+            self.inner.cfg.request_timeout,
+            |_| req,
+        )
+        .await
     }
 
     /// Sends a request to one broker, in the newest version both sides speak.
     pub async fn request_to<R: Request>(&self, node_id: i32, req: R) -> Result<R::Response> {
-        self.send(To::Node(node_id), Lane::Main, i16::MAX, self.inner.cfg.request_timeout, |_| req).await
+        self.send(
+            To::Node(node_id),
+            Lane::Main,
+            i16::MAX,
+            self.inner.cfg.request_timeout,
+            |_| req,
+        )
+        .await
     }
 
     /// Sends a request that looks different in different versions: `make` is told the version,
@@ -133,23 +165,52 @@ impl Client {
         make: impl FnOnce(i16) -> R,
     ) -> Result<R::Response> {
         let to = node_id.map_or(To::Any, To::Node);
-        self.send(to, Lane::Main, max_version, self.inner.cfg.request_timeout, make).await
+        self.send(
+            to,
+            Lane::Main,
+            max_version,
+            self.inner.cfg.request_timeout,
+            make,
+        )
+        .await
     }
 
     /// Brokers, controller and topics (all topics for `None`). A topic that does not exist is
     /// there with its error set. Retried until the request timeout.
-    pub async fn metadata(&self, topics: Option<&[String]>, allow_auto_create: bool) -> Result<Cluster> {
-        self.retrying(|| self.metadata_once(topics, allow_auto_create)).await
+    pub async fn metadata(
+        &self,
+        topics: Option<&[String]>,
+        allow_auto_create: bool,
+    ) -> Result<Cluster> {
+        self.retrying(|| self.metadata_once(topics, allow_auto_create))
+            .await
     }
 
-    pub(crate) async fn metadata_once(&self, topics: Option<&[String]>, allow_auto_create: bool) -> Result<Cluster> {
+    pub(crate) async fn metadata_once(
+        &self,
+        topics: Option<&[String]>,
+        allow_auto_create: bool,
+    ) -> Result<Cluster> {
         let make = |version| {
             let named = |t: &String| MetadataRequestTopic::default().with_name(Some(topic_name(t)));
-            let req = MetadataRequest::default().with_topics(topics.map(|t| t.iter().map(named).collect()));
+            let req = MetadataRequest::default()
+                .with_topics(topics.map(|t| t.iter().map(named).collect()));
             // Before version 4 the broker decides; the encoder refuses anything but the default.
-            if version >= 4 { req.with_allow_auto_topic_creation(allow_auto_create) } else { req }
+            if version >= 4 {
+                req.with_allow_auto_topic_creation(allow_auto_create)
+            } else {
+                req
+            }
         };
-        let answer = self.send(To::Any, Lane::Main, i16::MAX, self.inner.cfg.request_timeout, make).await?;
+        let answer = self
+            .send(
+                To::Any,
+                Lane::Main,
+                i16::MAX,
+                self.inner.cfg.request_timeout,
+                make,
+            )
+            .await?;
         ClientError::check(answer.error_code, || "asking for metadata".to_owned())?;
         let cluster = Cluster::from_response(answer);
         self.learn(&cluster);
@@ -163,14 +224,18 @@ impl Client {
 
     pub(crate) async fn coordinator_once(&self, group: &str) -> Result<i32> {
         // Version 4 on asks for many at once: one is enough here.
-        let make = |_| FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
-        let answer = self.send(To::Any, Lane::Main, 3, self.inner.cfg.request_timeout, make).await?;
+        let make =
+            |_| FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
+        let answer = self
+            .send(To::Any, Lane::Main, 3, self.inner.cfg.request_timeout, make)
+            .await?;
         ClientError::check(answer.error_code, || {
             let why = answer.error_message.as_ref().map_or("", |m| m.as_str());
             format!("looking for the coordinator of group '{group}' {why}")
         })?;
         let node = answer.node_id.0;
-        self.nodes().insert(node, join_host_port(&answer.host, answer.port));
+        self.nodes()
+            .insert(node, join_host_port(&answer.host, answer.port));
         Ok(node)
     }
 
@@ -212,23 +277,39 @@ impl Client {
     async fn any(&self, lane: Lane) -> Result<Arc<Connection>> {
         let mut addrs: Vec<String> = self.nodes().values().cloned().collect();
         let known: HashSet<String> = addrs.iter().cloned().collect();
-        addrs.extend(self.inner.cfg.bootstrap.iter().filter(|a| !known.contains(*a)).cloned());
+        addrs.extend(
+            self.inner
+                .cfg
+                .bootstrap
+                .iter()
+                .filter(|a| !known.contains(*a))
+                .cloned(),
+        );
         addrs.sort_by_key(|a| !self.inner.pool.is_up(a, lane));
         let mut tried = Vec::new();
         for addr in &addrs {
             match self.inner.pool.get(addr, lane).await {
                 Ok(conn) => return Ok(conn),
-                Err(e @ (ClientError::Connection { .. } | ClientError::Timeout { .. } | ClientError::Protocol { .. })) => {
+                Err(
+                    e @ (ClientError::Connection { .. }
+                    | ClientError::Timeout { .. }
+                    | ClientError::Protocol { .. }),
+                ) => {
                     tried.push(e.to_string());
                 }
                 Err(e) => return Err(e),
             }
         }
-        Err(ClientError::NoBrokers { tried: tried.join("; ") })
+        Err(ClientError::NoBrokers {
+            tried: tried.join("; "),
+        })
     }
 
     /// Tries again after errors that may pass, until the request timeout.
-    pub(crate) async fn retrying<T, F: Future<Output = Result<T>>>(&self, mut f: impl FnMut() -> F) -> Result<T> {
+    pub(crate) async fn retrying<T, F: Future<Output = Result<T>>>(
+        &self,
+        mut f: impl FnMut() -> F,
+    ) -> Result<T> {
         let deadline = Instant::now() + self.inner.cfg.request_timeout;
         let mut backoff = Backoff::new(&self.inner.cfg);
         loop {
@@ -250,8 +331,11 @@ impl Client {
     }
 
     fn learn(&self, cluster: &Cluster) {
-        let nodes: HashMap<i32, String> =
-            cluster.brokers.values().map(|b| (b.node_id, join_host_port(&b.host, b.port))).collect();
+        let nodes: HashMap<i32, String> = cluster
+            .brokers
+            .values()
+            .map(|b| (b.node_id, join_host_port(&b.host, b.port)))
+            .collect();
         if nodes.is_empty() {
             return;
         }
@@ -262,13 +346,20 @@ impl Client {
     }
 
     fn nodes(&self) -> std::sync::MutexGuard<'_, HashMap<i32, String>> {
-        self.inner.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn join_host_port(host: &str, port: i32) -> String {
     // An IPv6 address needs its brackets.
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 pub(crate) fn topic_name(name: &str) -> TopicName {

@@ -20,7 +20,9 @@ impl Client {
     /// timestamp); −1 if there is none. Retried until the request timeout.
     pub async fn list_offset(&self, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
         let tp = TopicPartition::new(topic, partition);
-        let found = self.list_offsets(std::slice::from_ref(&tp), timestamp, false).await?;
+        let found = self
+            .list_offsets(std::slice::from_ref(&tp), timestamp, false)
+            .await?;
         found.get(&tp).copied().ok_or_else(|| missing(&tp))
     }
 
@@ -31,7 +33,8 @@ impl Client {
         timestamp: i64,
         read_committed: bool,
     ) -> Result<HashMap<TopicPartition, i64>> {
-        self.retrying(|| self.list_offsets_once(tps, timestamp, read_committed)).await
+        self.retrying(|| self.list_offsets_once(tps, timestamp, read_committed))
+            .await
     }
 
     pub(crate) async fn list_offsets_once(
@@ -56,7 +59,9 @@ impl Client {
                             .with_current_leader_epoch(-1)
                             .with_timestamp(timestamp)
                     });
-                    ListOffsetsTopic::default().with_name(topic_name(&topic)).with_partitions(partitions.collect())
+                    ListOffsetsTopic::default()
+                        .with_name(topic_name(&topic))
+                        .with_partitions(partitions.collect())
                 });
                 ListOffsetsRequest::default()
                     .with_replica_id(BrokerId(-1))
@@ -64,11 +69,16 @@ impl Client {
                     .with_topics(topics.collect())
             };
             let limit = self.config().request_timeout;
-            let answer = self.send(To::Node(node), Lane::Main, 9, limit, make).await?;
+            let answer = self
+                .send(To::Node(node), Lane::Main, 9, limit, make)
+                .await?;
             for topic in answer.topics {
                 let name: Arc<str> = Arc::from(topic.name.0.as_str());
                 for p in topic.partitions {
-                    let tp = TopicPartition { topic: name.clone(), partition: p.partition_index };
+                    let tp = TopicPartition {
+                        topic: name.clone(),
+                        partition: p.partition_index,
+                    };
                     ClientError::check(p.error_code, || format!("asking for offsets of {tp}"))?;
                     found.insert(tp, p.offset);
                 }
@@ -82,7 +92,10 @@ impl Client {
 }
 
 fn missing(tp: &TopicPartition) -> ClientError {
-    ClientError::Broker { code: codes::UNKNOWN_TOPIC_OR_PARTITION, context: format!("no offset told for {tp}") }
+    ClientError::Broker {
+        code: codes::UNKNOWN_TOPIC_OR_PARTITION,
+        context: format!("no offset told for {tp}"),
+    }
 }
 
 pub(crate) fn topics_of(tps: &[TopicPartition]) -> Vec<String> {
@@ -92,25 +105,38 @@ pub(crate) fn topics_of(tps: &[TopicPartition]) -> Vec<String> {
     topics
 }
 
-pub(crate) fn by_topic<'a>(tps: impl IntoIterator<Item = &'a TopicPartition>) -> HashMap<Arc<str>, Vec<i32>> {
+pub(crate) fn by_topic<'a>(
+    tps: impl IntoIterator<Item = &'a TopicPartition>,
+) -> HashMap<Arc<str>, Vec<i32>> {
     let mut topics: HashMap<Arc<str>, Vec<i32>> = HashMap::new();
     for tp in tps {
-        topics.entry(tp.topic.clone()).or_default().push(tp.partition);
+        topics
+            .entry(tp.topic.clone())
+            .or_default()
+            .push(tp.partition);
     }
     topics
 }
 
 /// Partitions by leader; an error (retriable) if one has none.
-fn by_leader(cluster: &Cluster, tps: &[TopicPartition]) -> Result<HashMap<i32, Vec<TopicPartition>>> {
+fn by_leader(
+    cluster: &Cluster,
+    tps: &[TopicPartition],
+) -> Result<HashMap<i32, Vec<TopicPartition>>> {
     let mut nodes: HashMap<i32, Vec<TopicPartition>> = HashMap::new();
     for tp in tps {
         let Some(leader) = cluster.leader(&tp.topic, tp.partition) else {
             let code = match cluster.topics.get(&*tp.topic) {
                 Some(t) if t.error != 0 => t.error,
-                Some(t) if t.partitions.iter().any(|p| p.index == tp.partition) => codes::LEADER_NOT_AVAILABLE,
+                Some(t) if t.partitions.iter().any(|p| p.index == tp.partition) => {
+                    codes::LEADER_NOT_AVAILABLE
+                }
                 _ => codes::UNKNOWN_TOPIC_OR_PARTITION,
             };
-            return Err(ClientError::Broker { code, context: format!("looking for the leader of {tp}") });
+            return Err(ClientError::Broker {
+                code,
+                context: format!("looking for the leader of {tp}"),
+            });
         };
         nodes.entry(leader).or_default().push(tp.clone());
     }

@@ -34,12 +34,19 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(cfg: &ClientConfig) -> Backoff {
-        Backoff { base: cfg.retry_backoff, max: cfg.retry_backoff_max.max(cfg.retry_backoff), failures: 0 }
+        Backoff {
+            base: cfg.retry_backoff,
+            max: cfg.retry_backoff_max.max(cfg.retry_backoff),
+            failures: 0,
+        }
     }
 
     /// The pause after one more failure: ±20 % around base · 2ⁿ.
     pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.base.saturating_mul(1 << self.failures.min(20)).min(self.max);
+        let pause = self
+            .base
+            .saturating_mul(1 << self.failures.min(20))
+            .min(self.max);
         self.failures += 1;
         pause.mul_f64(0.8 + 0.4 * f64::from(random_u32()) / f64::from(u32::MAX))
     }
@@ -71,7 +78,11 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(cfg: ClientConfig) -> Pool {
-        Pool { cfg, slots: Mutex::new(HashMap::new()), reconnects: AtomicU64::new(0) }
+        Pool {
+            cfg,
+            slots: Mutex::new(HashMap::new()),
+            reconnects: AtomicU64::new(0),
+        }
     }
 
     /// Connections that were made again after one to the same address had been lost.
@@ -106,8 +117,10 @@ impl Pool {
     /// Whether a live connection exists, without waiting.
     pub(crate) fn is_up(&self, addr: &str, lane: Lane) -> bool {
         let slot = self.slot(addr, lane);
-        let up = slot.try_lock().is_ok_and(|s| s.conn.as_ref().is_some_and(|c| c.is_alive()));
-        up
+        match slot.try_lock() {
+            Ok(slot) => slot.conn.as_ref().is_some_and(|c| c.is_alive()),
+            Err(_) => false,
+        }
     }
 
     /// Forgets addresses that are no longer anybody's.
@@ -118,9 +131,17 @@ impl Pool {
     fn slot(&self, addr: &str, lane: Lane) -> Arc<AsyncMutex<Slot>> {
         let fresh = || {
             let backoff = Backoff::new(&self.cfg);
-            Arc::new(AsyncMutex::new(Slot { conn: None, again: false, backoff, not_before: None }))
+            Arc::new(AsyncMutex::new(Slot {
+                conn: None,
+                again: false,
+                backoff,
+                not_before: None,
+            }))
         };
-        self.lock().entry((addr.to_owned(), lane)).or_insert_with(fresh).clone()
+        self.lock()
+            .entry((addr.to_owned(), lane))
+            .or_insert_with(fresh)
+            .clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
@@ -138,7 +159,10 @@ mod tests {
         let pauses: Vec<u128> = (0..12).map(|_| b.next().as_millis()).collect();
         assert!((80..=120).contains(&pauses[0]), "{pauses:?}");
         assert!((320..=480).contains(&pauses[2]), "{pauses:?}");
-        assert!(pauses[6..].iter().all(|p| (800..=1200).contains(p)), "{pauses:?}");
+        assert!(
+            pauses[6..].iter().all(|p| (800..=1200).contains(p)),
+            "{pauses:?}"
+        );
         b.reset();
         assert!(b.next().as_millis() <= 120);
     }

@@ -158,28 +158,17 @@ fn during_a_rebalance_the_waiting_old_member_is_fenced_and_the_new_one_waits() {
 #[test]
 fn coming_back_before_the_assignment_starts_over() {
     let mut b = Bench::new();
-    let (ids, generation) = b.form(vec![member(), fixed("i")]);
-    let follower = b.sync(SyncRequest {
-        group_instance_id: b
-            .c
-            .describe("g")
-            .unwrap()
-            .members
-            .iter()
-            .find(|m| m.member_id == ids[1])
-            .unwrap()
-            .group_instance_id
-            .clone(),
-        ..sync_as(&ids[1], generation, vec![])
-    });
+    let (ids, generation) = b.form(vec![member(), fixed("i"), fixed("j")]);
+    let sync_of = |id: &str, instance: &str| SyncRequest {
+        group_instance_id: Some(instance.into()),
+        ..sync_as(id, generation, vec![])
+    };
+    let (replaced, other) = (b.sync(sync_of(&ids[1], "i")), b.sync(sync_of(&ids[2], "j")));
     let token = b.join(fixed("i"));
     assert!(b.waits(token));
     assert_eq!(b.state(), Some(State::PreparingRebalance));
-    let error = b.synced(follower).unwrap_err();
-    assert!(
-        [RebalanceInProgress, FencedInstanceId].contains(&error),
-        "{error:?}"
-    );
+    assert_eq!(b.synced(replaced), Err(FencedInstanceId));
+    assert_eq!(b.synced(other), Err(RebalanceInProgress));
 }
 
 #[test]

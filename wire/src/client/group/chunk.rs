@@ -37,9 +37,14 @@ pub(super) struct Checked {
 /// Splits fetched bytes into whole batches with intact checksums. The last one may be cut off by
 /// the fetch's limit; that is no damage.
 pub(super) fn check(bytes: &Bytes, position: i64) -> Checked {
-    let mut out = Checked { batches: VecDeque::new(), next: position, damage: None };
+    let mut out = Checked {
+        batches: VecDeque::new(),
+        next: position,
+        damage: None,
+    };
     for batch in batch::split(bytes) {
-        let checked = batch.and_then(|(_, bytes)| batch::validate_stored(&bytes).map(|header| (header, bytes)));
+        let checked = batch
+            .and_then(|(_, bytes)| batch::validate_stored(&bytes).map(|header| (header, bytes)));
         match checked {
             // A broker may begin with batches before the one asked for.
             Ok((header, _)) if header.last_offset() < position => {}
@@ -65,7 +70,14 @@ impl Chunk {
         aborts: Aborts,
     ) -> Chunk {
         let size = batches.iter().map(Bytes::len).sum();
-        Chunk { tp, life, high_watermark, size, batches, aborts }
+        Chunk {
+            tp,
+            life,
+            high_watermark,
+            size,
+            batches,
+            aborts,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -86,12 +98,19 @@ impl Chunk {
             self.aborts.up_to(header.last_offset());
             if header.is_control() {
                 // Key: version, then type; type 0 ends an aborted transaction.
-                if records.iter().any(|r| r.key.as_ref().is_some_and(|k| k.get(2..4) == Some(&[0, 0]))) {
+                if records
+                    .iter()
+                    .any(|r| r.key.as_ref().is_some_and(|k| k.get(2..4) == Some(&[0, 0])))
+                {
                     self.aborts.ended(header.producer_id);
                 }
             } else if !(header.is_transactional() && self.aborts.contains(header.producer_id)) {
                 let wanted = records.into_iter().filter(|r| r.offset >= position);
-                if out.is_empty() { out = wanted.collect() } else { out.extend(wanted) }
+                if out.is_empty() {
+                    out = wanted.collect()
+                } else {
+                    out.extend(wanted)
+                }
             }
             next = next.max(header.last_offset().saturating_add(1));
         }
@@ -111,7 +130,10 @@ impl Aborts {
     /// From pairs of producer id and first offset.
     pub(super) fn new(mut list: Vec<(i64, i64)>) -> Aborts {
         list.sort_by_key(|(_, first)| *first);
-        Aborts { to_come: list.into(), open: HashSet::new() }
+        Aborts {
+            to_come: list.into(),
+            open: HashSet::new(),
+        }
     }
 
     fn up_to(&mut self, offset: i64) {
@@ -182,7 +204,10 @@ mod tests {
     fn aborted_transactions_and_markers_are_left_out() {
         let txn = |id: i64| move |b: BatchBuilder| b.with_producer(id, 0, 0).transactional();
         let marker = |base: i64, id: i64, kind: u8| {
-            let mut b = BatchBuilder::new(Compression::None).with_producer(id, 0, -1).transactional().control();
+            let mut b = BatchBuilder::new(Compression::None)
+                .with_producer(id, 0, -1)
+                .transactional()
+                .control();
             b.push(1, Some(&[0, 0, 0, kind]), Some(&[0; 6]), &[]);
             b.build(base).to_vec()
         };
@@ -191,7 +216,9 @@ mod tests {
         bytes.extend(marker(2, 7, 0));
         bytes.extend(marker(3, 8, 1));
         bytes.extend(batch(4, &["later"], txn(7)));
-        let (records, next) = chunk(bytes.clone(), 0, Aborts::new(vec![(7, 0)])).portion(0).unwrap();
+        let (records, next) = chunk(bytes.clone(), 0, Aborts::new(vec![(7, 0)]))
+            .portion(0)
+            .unwrap();
         assert_eq!((values(&records), next), (vec![&b"good"[..], b"later"], 5));
         let (records, _) = chunk(bytes, 0, Aborts::default()).portion(0).unwrap();
         assert_eq!(values(&records), [&b"bad"[..], b"good", b"later"]);

@@ -1,9 +1,9 @@
-//! Reading ahead: positions of the assigned partitions, fetches to their leaders, and the records
-//! waiting for `poll`. A task fetches while the caller works; memory is bounded by
+//! The task that reads ahead: finds out where to start, and fetches from the leaders while the caller
+//! works. Memory is bounded by
 //! `fetch_max_bytes` waiting plus as much in flight per broker.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,254 +12,39 @@ use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::chunk::{self, Aborts, Chunk};
+use super::ahead::{Aim, Shared, State, Want, corrupt};
+use super::chunk::{self, Aborts, Checked, Chunk};
 use super::member::Coordinator;
 use super::offsets::fetch_committed;
-use super::{CommitOffset, Event, GroupConfig, OffsetReset, TopicPartition};
+use super::{CommitOffset, GroupConfig, OffsetReset, TopicPartition};
 use crate::client::offsets::{EARLIEST, LATEST, by_topic, topics_of};
 use crate::client::pool::{Backoff, Lane};
-use crate::client::{Client, ClientError, Cluster, Result, To, codes, is_retriable_code, topic_name};
+use crate::client::{
+    Client, ClientError, Cluster, Result, To, codes, is_retriable_code, topic_name,
+};
 
 /// Version 13 names topics by id; names are enough here.
 const MAX_VERSION: i16 = 12;
-/// Problems kept for showing.
-const MAX_TROUBLES: usize = 16;
 /// Fetches in a row that bring bytes but no whole batch before we say so.
 const FRUITLESS: u32 = 20;
 
-/// Between the caller, who takes records out, and the task, which brings them in.
-pub(super) struct Shared {
-    state: Mutex<State>,
-    /// For the task.
-    work: Notify,
-    /// For the caller.
-    pub(super) ready: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    parts: HashMap<TopicPartition, Part>,
-    chunks: VecDeque<Chunk>,
-    buffered: usize,
-    halted: bool,
-    lives: u64,
-    troubles: VecDeque<ClientError>,
-    fatal: Option<ClientError>,
-}
-
-struct Part {
-    /// Changes whenever what is under way for this partition becomes stale.
-    life: u64,
-    aim: Aim,
-    /// Next offset to fetch; ahead of the caller's position by what is buffered.
-    fetch_from: i64,
-    paused: bool,
-    busy: bool,
-    not_before: Option<Instant>,
-    backoff: Backoff,
-    fruitless: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Aim {
-    /// Ask the group where to start.
-    Committed,
-    /// Ask the log; the offset that turned out to be none, if there was one.
-    Reset(Option<i64>),
-    /// The caller's position.
-    At(i64),
-    /// Nowhere to go without a seek.
-    Stuck,
-}
-
-/// One partition of something under way.
-#[derive(Clone)]
-struct Want {
-    tp: TopicPartition,
-    life: u64,
-    offset: i64,
-}
-
 enum Done {
-    Committed { wants: Vec<Want>, result: Result<HashMap<TopicPartition, Option<CommitOffset>>> },
-    Reset { want: Want, result: Result<i64> },
-    Fetched { node: i32, wants: Vec<Want>, result: Result<FetchResponse> },
+    Committed {
+        wants: Vec<Want>,
+        result: Result<HashMap<TopicPartition, Option<CommitOffset>>>,
+    },
+    Reset {
+        want: Want,
+        result: Result<i64>,
+    },
+    Fetched {
+        node: i32,
+        wants: Vec<Want>,
+        result: Result<FetchResponse>,
+    },
     Metadata(Result<Cluster>),
-}
-
-impl Shared {
-    pub(super) fn new() -> Shared {
-        Shared { state: Mutex::default(), work: Notify::new(), ready: Notify::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Starts reading these partitions, and only these, where the group left off.
-    pub(super) fn assign(&self, tps: &[TopicPartition], cfg: &GroupConfig) {
-        let mut s = self.lock();
-        s.clear_chunks();
-        s.parts.clear();
-        s.halted = false;
-        s.fatal = None;
-        for tp in tps {
-            let part = Part {
-                life: s.next_life(),
-                aim: Aim::Committed,
-                fetch_from: -1,
-                paused: false,
-                busy: false,
-                not_before: None,
-                backoff: Backoff::new(&cfg.client),
-                fruitless: 0,
-            };
-            s.parts.insert(tp.clone(), part);
-        }
-        drop(s);
-        self.work.notify_one();
-    }
-
-    /// No more records; positions stay known. Returns what was assigned.
-    pub(super) fn halt(&self) -> Vec<TopicPartition> {
-        let mut s = self.lock();
-        s.halted = true;
-        s.clear_chunks();
-        let mut tps: Vec<TopicPartition> = s.parts.keys().cloned().collect();
-        tps.sort();
-        tps
-    }
-
-    pub(super) fn seek(&self, tp: &TopicPartition, offset: i64) {
-        self.restart(tp, |part| part.aim = Aim::At(offset));
-    }
-
-    pub(super) fn pause(&self, tp: &TopicPartition, paused: bool) {
-        if self.lock().parts.get(tp).is_some_and(|p| p.paused != paused) {
-            // What was read ahead is dropped and read again later, so that it takes no memory.
-            self.restart(tp, |part| part.paused = paused);
-        }
-    }
-
-    fn restart(&self, tp: &TopicPartition, change: impl FnOnce(&mut Part)) {
-        let mut s = self.lock();
-        let life = s.next_life();
-        let Some(part) = s.parts.get_mut(tp) else {
-            return;
-        };
-        part.life = life;
-        part.busy = false;
-        part.not_before = None;
-        change(part);
-        if let Aim::At(offset) = part.aim {
-            part.fetch_from = offset;
-        }
-        s.chunks.retain(|c| c.tp != *tp);
-        s.buffered = s.chunks.iter().map(|c| c.size).sum();
-        drop(s);
-        self.work.notify_one();
-    }
-
-    pub(super) fn positions(&self) -> HashMap<TopicPartition, i64> {
-        let s = self.lock();
-        let known = s.parts.iter().filter_map(|(tp, p)| match p.aim {
-            Aim::At(offset) => Some((tp.clone(), offset)),
-            _ => None,
-        });
-        known.collect()
-    }
-
-    /// Records or a problem, if there are any.
-    pub(super) fn next(&self) -> Result<Option<Event>> {
-        let mut guard = self.lock();
-        let s = &mut *guard;
-        if let Some(e) = s.troubles.pop_front() {
-            return Ok(Some(Event::Error(e)));
-        }
-        if s.halted {
-            return Ok(None);
-        }
-        if let Some(e) = s.fatal.take() {
-            return Err(e);
-        }
-        while let Some(chunk) = s.chunks.front_mut() {
-            let part = s.parts.get_mut(&chunk.tp).filter(|p| p.life == chunk.life);
-            let Some((part, position)) = part.and_then(|p| match p.aim {
-                Aim::At(position) => Some((p, position)),
-                _ => None,
-            }) else {
-                s.drop_front();
-                continue;
-            };
-            let (records, next) = match chunk.portion(position) {
-                Ok(portion) => portion,
-                Err(e) => {
-                    let error = corrupt(&chunk.tp, position, &e);
-                    part.not_before = Some(Instant::now() + part.backoff.next());
-                    part.fetch_from = position;
-                    s.lives += 1;
-                    part.life = s.lives;
-                    s.drop_front();
-                    self.work.notify_one();
-                    return Ok(Some(Event::Error(error)));
-                }
-            };
-            part.aim = Aim::At(next);
-            let (tp, high_watermark) = (chunk.tp.clone(), chunk.high_watermark);
-            if chunk.is_empty() {
-                s.drop_front();
-                self.work.notify_one();
-            }
-            if !records.is_empty() {
-                return Ok(Some(Event::Records { tp, records, high_watermark, next_offset: next }));
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl State {
-    fn next_life(&mut self) -> u64 {
-        self.lives += 1;
-        self.lives
-    }
-
-    fn drop_front(&mut self) {
-        if let Some(chunk) = self.chunks.pop_front() {
-            self.buffered -= chunk.size;
-        }
-    }
-
-    fn clear_chunks(&mut self) {
-        self.chunks.clear();
-        self.buffered = 0;
-    }
-
-    fn trouble(&mut self, e: ClientError) {
-        if self.troubles.len() < MAX_TROUBLES {
-            self.troubles.push_back(e);
-        }
-    }
-
-    /// The partition, unless it was taken away or moved since.
-    fn alive(&mut self, want: &Want) -> Option<&mut Part> {
-        self.parts.get_mut(&want.tp).filter(|p| p.life == want.life)
-    }
-}
-
-impl Part {
-    fn later(&mut self) {
-        self.not_before = Some(Instant::now() + self.backoff.next());
-    }
-
-    fn go_to(&mut self, offset: i64) {
-        self.aim = Aim::At(offset);
-        self.fetch_from = offset;
-        self.backoff.reset();
-    }
 }
 
 /// The task.
@@ -279,7 +64,11 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn new(cfg: GroupConfig, coordinator: Arc<Coordinator>, shared: Arc<Shared>) -> Fetcher {
+    pub(super) fn new(
+        cfg: GroupConfig,
+        coordinator: Arc<Coordinator>,
+        shared: Arc<Shared>,
+    ) -> Fetcher {
         Fetcher {
             client: coordinator.client.clone(),
             backoff: Backoff::new(&cfg.client),
@@ -327,7 +116,11 @@ impl Fetcher {
                     wake = wake.min(t);
                     continue;
                 }
-                let want = Want { tp: tp.clone(), life: part.life, offset: part.fetch_from };
+                let want = Want {
+                    tp: tp.clone(),
+                    life: part.life,
+                    offset: part.fetch_from,
+                };
                 match part.aim {
                     Aim::Committed => committed.push(want),
                     Aim::Reset(_) => resets.push(want),
@@ -377,7 +170,10 @@ impl Fetcher {
         let limit = self.cfg.client.request_timeout;
         let ask = async move {
             let tps: Vec<TopicPartition> = wants.iter().map(|w| w.tp.clone()).collect();
-            Done::Committed { result: fetch_committed(&coordinator, &tps, limit).await, wants }
+            Done::Committed {
+                result: fetch_committed(&coordinator, &tps, limit).await,
+                wants,
+            }
         };
         self.under_way.push(ask.boxed());
     }
@@ -387,14 +183,22 @@ impl Fetcher {
             OffsetReset::Earliest => EARLIEST,
             OffsetReset::Latest => LATEST,
             OffsetReset::None => {
-                self.on_done(Done::Reset { want, result: Ok(-1) });
+                self.on_done(Done::Reset {
+                    want,
+                    result: Ok(-1),
+                });
                 return;
             }
         };
         let (client, read_committed) = (self.client.clone(), self.cfg.read_committed);
         let ask = async move {
-            let found = client.list_offsets_once(std::slice::from_ref(&want.tp), at, read_committed).await;
-            Done::Reset { result: found.map(|f| f.get(&want.tp).copied().unwrap_or(0)), want }
+            let found = client
+                .list_offsets_once(std::slice::from_ref(&want.tp), at, read_committed)
+                .await;
+            Done::Reset {
+                result: found.map(|f| f.get(&want.tp).copied().unwrap_or(0)),
+                want,
+            }
         };
         self.under_way.push(ask.boxed());
     }
@@ -403,7 +207,9 @@ impl Fetcher {
         let tps: Vec<TopicPartition> = self.shared.lock().parts.keys().cloned().collect();
         let client = self.client.clone();
         self.refreshing = true;
-        let ask = async move { Done::Metadata(client.metadata_once(Some(&topics_of(&tps)), false).await) };
+        let ask = async move {
+            Done::Metadata(client.metadata_once(Some(&topics_of(&tps)), false).await)
+        };
         self.under_way.push(ask.boxed());
     }
 
@@ -419,8 +225,14 @@ impl Fetcher {
         let limit = cfg.client.request_timeout + cfg.fetch_max_wait;
         let fetch = async move {
             let make = |version| fetch_request(&cfg, &wants, version);
-            let result = client.send(To::Node(node), Lane::Fetch, MAX_VERSION, limit, make).await;
-            Done::Fetched { node, wants, result }
+            let result = client
+                .send(To::Node(node), Lane::Fetch, MAX_VERSION, limit, make)
+                .await;
+            Done::Fetched {
+                node,
+                wants,
+                result,
+            }
         };
         self.under_way.push(fetch.boxed());
     }
@@ -436,14 +248,20 @@ impl Fetcher {
                         self.refresh = false;
                         self.backoff.reset();
                         let s = self.shared.lock();
-                        let led = s.parts.keys().filter_map(|tp| Some((tp.clone(), cluster.leader(&tp.topic, tp.partition)?)));
+                        let led = s.parts.keys().filter_map(|tp| {
+                            Some((tp.clone(), cluster.leader(&tp.topic, tp.partition)?))
+                        });
                         self.leaders = led.collect();
                     }
                     Err(e) => self.shared_trouble(e),
                 }
                 self.refresh_not_before = Instant::now() + self.backoff.next();
             }
-            Done::Fetched { node, wants, result } => {
+            Done::Fetched {
+                node,
+                wants,
+                result,
+            } => {
                 self.fetching.remove(&node);
                 match result {
                     Ok(answer) if answer.error_code == 0 => self.on_fetched(&wants, answer),
@@ -457,7 +275,11 @@ impl Fetcher {
         }
     }
 
-    fn on_committed(&mut self, wants: Vec<Want>, result: Result<HashMap<TopicPartition, Option<CommitOffset>>>) {
+    fn on_committed(
+        &mut self,
+        wants: Vec<Want>,
+        result: Result<HashMap<TopicPartition, Option<CommitOffset>>>,
+    ) {
         let shared = self.shared.clone();
         let mut s = shared.lock();
         for want in &wants {
@@ -545,13 +367,19 @@ impl Fetcher {
     }
 
     fn on_partition(&mut self, want: &Want, data: Option<PartitionData>) {
-        let code = data.as_ref().map_or(codes::UNKNOWN_TOPIC_OR_PARTITION, |d| d.error_code);
+        let code = data
+            .as_ref()
+            .map_or(codes::UNKNOWN_TOPIC_OR_PARTITION, |d| d.error_code);
         // Checksums are verified before the lock is taken.
-        let checked = data.as_ref().filter(|_| code == 0).and_then(|d| d.records.as_ref());
-        let checked = checked.filter(|bytes| !bytes.is_empty()).map(|bytes| (chunk::check(bytes, want.offset), bytes.len()));
+        let checked = data
+            .as_ref()
+            .filter(|_| code == 0)
+            .and_then(|d| d.records.as_ref());
+        let checked = checked
+            .filter(|bytes| !bytes.is_empty())
+            .map(|bytes| (chunk::check(bytes, want.offset), bytes.len()));
         let shared = self.shared.clone();
         let mut s = shared.lock();
-        let halted = s.halted;
         let Some(part) = s.alive(want) else {
             return;
         };
@@ -576,35 +404,60 @@ impl Fetcher {
                 return;
             }
         }
-        let (Some(data), Some((checked, len))) = (data, checked) else {
-            part.backoff.reset();
+        match (data, checked) {
+            (Some(data), Some((checked, len))) => self.keep(&mut s, want, data, checked, len),
+            _ => part.backoff.reset(),
+        }
+    }
+
+    /// Puts intact batches where the caller finds them.
+    fn keep(&self, s: &mut State, want: &Want, data: PartitionData, checked: Checked, len: usize) {
+        let halted = s.halted;
+        let Some(part) = s.alive(want) else {
             return;
         };
-        let damage = checked.damage.map(|e| corrupt(&want.tp, checked.next, &e));
         part.fetch_from = checked.next;
-        part.fruitless = if checked.batches.is_empty() { part.fruitless + 1 } else { 0 };
-        if damage.is_some() {
-            part.later();
-        } else if part.fruitless == 0 {
-            part.backoff.reset();
-        } else if part.fruitless >= FRUITLESS {
-            part.later();
-            let reason = format!("{len} bytes hold no whole batch; partition_max_bytes may be too small");
-            let (topic, partition, offset) = (want.tp.topic.to_string(), want.tp.partition, want.offset);
-            s.trouble(ClientError::Corrupt { topic, partition, offset, reason });
+        let mut problem = checked.damage.map(|e| corrupt(&want.tp, checked.next, &e));
+        if !checked.batches.is_empty() {
+            part.fruitless = 0;
+        } else {
+            part.fruitless += 1;
+            if part.fruitless >= FRUITLESS {
+                let reason = format!(
+                    "{len} bytes hold no whole batch; partition_max_bytes may be too small"
+                );
+                problem = problem.or(Some(corrupt(&want.tp, want.offset, &reason)));
+            }
+        }
+        match problem {
+            Some(e) => {
+                part.later();
+                s.trouble(e);
+            }
+            None => part.backoff.reset(),
+        }
+        if checked.batches.is_empty() || halted {
             return;
         }
-        if let Some(e) = damage {
-            s.trouble(e);
-        }
-        if !checked.batches.is_empty() && !halted {
-            let end = if self.cfg.read_committed { data.last_stable_offset } else { data.high_watermark };
-            let aborted = data.aborted_transactions.unwrap_or_default();
-            let aborts = Aborts::new(aborted.iter().map(|a| (a.producer_id.0, a.first_offset)).collect());
-            let chunk = Chunk::new(want.tp.clone(), want.life, end, checked.batches, aborts);
-            s.buffered += chunk.size;
-            s.chunks.push_back(chunk);
-        }
+        let end = if self.cfg.read_committed {
+            data.last_stable_offset
+        } else {
+            data.high_watermark
+        };
+        let aborted = data.aborted_transactions.unwrap_or_default();
+        let aborts = aborted
+            .iter()
+            .map(|a| (a.producer_id.0, a.first_offset))
+            .collect();
+        let chunk = Chunk::new(
+            want.tp.clone(),
+            want.life,
+            end,
+            checked.batches,
+            Aborts::new(aborts),
+        );
+        s.buffered += chunk.size;
+        s.chunks.push_back(chunk);
     }
 
     fn shared_trouble(&self, e: ClientError) {
@@ -625,7 +478,10 @@ fn fetch_request(cfg: &GroupConfig, wants: &[Want], version: i16) -> FetchReques
             continue;
         }
         let partitions = grouped.get(&want.tp.topic).into_iter().flatten().map(|p| {
-            let tp = TopicPartition { topic: want.tp.topic.clone(), partition: *p };
+            let tp = TopicPartition {
+                topic: want.tp.topic.clone(),
+                partition: *p,
+            };
             FetchPartition::default()
                 .with_partition(*p)
                 .with_current_leader_epoch(-1)
@@ -633,7 +489,11 @@ fn fetch_request(cfg: &GroupConfig, wants: &[Want], version: i16) -> FetchReques
                 .with_log_start_offset(-1)
                 .with_partition_max_bytes(bytes(cfg.partition_max_bytes))
         });
-        topics.push(FetchTopic::default().with_topic(topic_name(&want.tp.topic)).with_partitions(partitions.collect()));
+        topics.push(
+            FetchTopic::default()
+                .with_topic(topic_name(&want.tp.topic))
+                .with_partitions(partitions.collect()),
+        );
     }
     let mut req = FetchRequest::default()
         .with_replica_id(BrokerId(-1))
@@ -646,8 +506,4 @@ fn fetch_request(cfg: &GroupConfig, wants: &[Want], version: i16) -> FetchReques
         req.session_epoch = -1;
     }
     req
-}
-
-fn corrupt(tp: &TopicPartition, offset: i64, e: &dyn std::fmt::Display) -> ClientError {
-    ClientError::Corrupt { topic: tp.topic.to_string(), partition: tp.partition, offset, reason: e.to_string() }
 }

@@ -10,7 +10,8 @@ use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
+    GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::sync::mpsc;
@@ -33,7 +34,10 @@ const PROTOCOL: &str = "range";
 /// What the caller has to hear of.
 #[derive(Debug)]
 pub(super) enum Notice {
-    Assigned { membership: Membership, tps: Vec<TopicPartition> },
+    Assigned {
+        membership: Membership,
+        tps: Vec<TopicPartition>,
+    },
     /// Rejoining waits for the caller's word.
     Revoked,
     /// Likewise.
@@ -60,7 +64,12 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn new(client: Client, group: String) -> Coordinator {
-        Coordinator { client, group, node: Mutex::default(), member_id: Mutex::default() }
+        Coordinator {
+            client,
+            group,
+            node: Mutex::default(),
+            member_id: Mutex::default(),
+        }
     }
 
     /// Asks the coordinator, once; an answer's own error code is the caller's to look at.
@@ -80,7 +89,10 @@ impl Coordinator {
                 node
             }
         };
-        let answer = self.client.send(To::Node(node), lane, max_version, limit, make).await;
+        let answer = self
+            .client
+            .send(To::Node(node), lane, max_version, limit, make)
+            .await;
         if answer.is_err() {
             self.forget();
         }
@@ -89,8 +101,16 @@ impl Coordinator {
 
     /// The code of an answer; forgets a coordinator that says it is none.
     pub(super) fn check(&self, code: i16, what: &str) -> Result<()> {
-        if matches!(code, codes::NOT_COORDINATOR | codes::COORDINATOR_NOT_AVAILABLE) {
+        if matches!(
+            code,
+            codes::NOT_COORDINATOR | codes::COORDINATOR_NOT_AVAILABLE
+        ) {
             self.forget();
+        }
+        if code == codes::FENCED_INSTANCE_ID {
+            return Err(ClientError::Fenced {
+                who: format!("this member's instance id in group '{}'", self.group),
+            });
         }
         ClientError::check(code, || format!("{what} (group '{}')", self.group))
     }
@@ -101,7 +121,11 @@ impl Coordinator {
 
     /// Leaves, if the group knows us.
     pub(super) async fn leave(&self, limit: Duration) -> Result<()> {
-        let member_id = self.member_id.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let member_id = self
+            .member_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if member_id.is_empty() {
             return Ok(());
         }
@@ -114,8 +138,17 @@ impl Coordinator {
             req.with_members(vec![MemberIdentity::default().with_member_id(member_id)])
         };
         let answer = self.ask(Lane::Group, i16::MAX, limit, make).await?;
-        let code = answer.members.iter().map(|m| m.error_code).find(|c| *c != 0).unwrap_or(answer.error_code);
-        if code == codes::UNKNOWN_MEMBER_ID { Ok(()) } else { self.check(code, "leaving") }
+        let code = answer
+            .members
+            .iter()
+            .map(|m| m.error_code)
+            .find(|c| *c != 0)
+            .unwrap_or(answer.error_code);
+        if code == codes::UNKNOWN_MEMBER_ID {
+            Ok(())
+        } else {
+            self.check(code, "leaving")
+        }
     }
 
     fn forget(&self) {
@@ -167,8 +200,15 @@ impl Member {
             };
             backoff.reset();
             let idle = joined.tps.is_empty();
-            let membership = Membership { generation: self.generation, member_id: self.id.clone() };
-            self.tell(Notice::Assigned { membership, tps: joined.tps }).await?;
+            let membership = Membership {
+                generation: self.generation,
+                member_id: self.id.clone(),
+            };
+            self.tell(Notice::Assigned {
+                membership,
+                tps: joined.tps,
+            })
+            .await?;
             match self.stay(joined.watch).await? {
                 End::Rebalance if idle => {}
                 End::Rebalance => {
@@ -209,7 +249,14 @@ impl Member {
         let (assignments, watch) = if leads {
             let (assignments, counts) = self.assign(&answer).await?;
             // KIP-814: the leader came back and nothing changed; the broker keeps what it has.
-            (if answer.skip_assignment { Vec::new() } else { assignments }, Some(counts))
+            (
+                if answer.skip_assignment {
+                    Vec::new()
+                } else {
+                    assignments
+                },
+                Some(counts),
+            )
         } else {
             (Vec::new(), None)
         };
@@ -221,7 +268,9 @@ impl Member {
         let cfg = &self.cfg;
         let metadata = protocol::subscription(&cfg.topics).into();
         let make = |version| {
-            let protocol = JoinGroupRequestProtocol::default().with_name(PROTOCOL.into()).with_metadata(metadata);
+            let protocol = JoinGroupRequestProtocol::default()
+                .with_name(PROTOCOL.into())
+                .with_metadata(metadata);
             let mut req = JoinGroupRequest::default()
                 .with_group_id(self.coordinator.group_id())
                 .with_session_timeout_ms(millis(cfg.session_timeout))
@@ -236,7 +285,9 @@ impl Member {
             req
         };
         let limit = (cfg.rebalance_timeout + GRACE).max(cfg.client.request_timeout);
-        self.coordinator.ask(Lane::Join, i16::MAX, limit, make).await
+        self.coordinator
+            .ask(Lane::Join, i16::MAX, limit, make)
+            .await
     }
 
     /// The leader's part: who reads what.
@@ -254,32 +305,50 @@ impl Member {
                 topics: protocol::read_subscription(&m.metadata).unwrap_or_default(),
             })
             .collect();
-        let topics: HashSet<String> = members.iter().flat_map(|m| m.topics.iter().cloned()).collect();
+        let topics: HashSet<String> = members
+            .iter()
+            .flat_map(|m| m.topics.iter().cloned())
+            .collect();
         let counts = self.partition_counts(topics.into_iter().collect()).await?;
         for (topic, _) in counts.iter().filter(|(_, n)| **n == 0) {
             let context = format!("group '{}' waits for topic '{topic}'", self.cfg.group_id);
-            self.trouble(ClientError::Broker { code: codes::UNKNOWN_TOPIC_OR_PARTITION, context });
+            self.trouble(ClientError::Broker {
+                code: codes::UNKNOWN_TOPIC_OR_PARTITION,
+                context,
+            });
         }
-        let plan = protocol::assign_range(members, &counts).into_iter().map(|(member, topics)| {
-            SyncGroupRequestAssignment::default()
-                .with_member_id(StrBytes::from_string(member))
-                .with_assignment(protocol::assignment(&topics).into())
-        });
+        let plan = protocol::assign_range(members, &counts)
+            .into_iter()
+            .map(|(member, topics)| {
+                SyncGroupRequestAssignment::default()
+                    .with_member_id(StrBytes::from_string(member))
+                    .with_assignment(protocol::assignment(&topics).into())
+            });
         Ok((plan.collect(), counts))
     }
 
     /// Partitions of each topic, 0 for one that does not exist.
     async fn partition_counts(&self, mut topics: Vec<String>) -> Result<HashMap<String, usize>> {
         topics.sort();
-        let cluster = self.coordinator.client.metadata_once(Some(&topics), false).await?;
+        let cluster = self
+            .coordinator
+            .client
+            .metadata_once(Some(&topics), false)
+            .await?;
         let count = |t: String| {
-            let n = cluster.topics.get(&t).map_or(0, |meta| meta.partitions.len());
+            let n = cluster
+                .topics
+                .get(&t)
+                .map_or(0, |meta| meta.partitions.len());
             (t, n)
         };
         Ok(topics.into_iter().map(count).collect())
     }
 
-    async fn sync(&self, assignments: Vec<SyncGroupRequestAssignment>) -> Result<Vec<TopicPartition>> {
+    async fn sync(
+        &self,
+        assignments: Vec<SyncGroupRequestAssignment>,
+    ) -> Result<Vec<TopicPartition>> {
         let make = |version| {
             let mut req = SyncGroupRequest::default()
                 .with_group_id(self.coordinator.group_id())
@@ -294,8 +363,12 @@ impl Member {
             req
         };
         let limit = (self.cfg.rebalance_timeout + GRACE).max(self.cfg.client.request_timeout);
-        let answer = self.coordinator.ask(Lane::Join, i16::MAX, limit, make).await?;
-        self.coordinator.check(answer.error_code, "waiting for an assignment")?;
+        let answer = self
+            .coordinator
+            .ask(Lane::Join, i16::MAX, limit, make)
+            .await?;
+        self.coordinator
+            .check(answer.error_code, "waiting for an assignment")?;
         protocol::read_assignment(&answer.assignment).ok_or_else(|| {
             ClientError::invalid(format!(
                 "the leader of group '{}' sent an assignment nobody can read; do all its members speak the range protocol?",
@@ -368,7 +441,10 @@ impl Member {
                 .with_group_instance_id(self.instance_id())
         };
         let limit = (self.cfg.session_timeout / 2).min(self.cfg.client.request_timeout);
-        let answer = self.coordinator.ask(Lane::Group, i16::MAX, limit, make).await?;
+        let answer = self
+            .coordinator
+            .ask(Lane::Group, i16::MAX, limit, make)
+            .await?;
         self.coordinator.check(answer.error_code, "heartbeat")
     }
 
@@ -381,12 +457,19 @@ impl Member {
     }
 
     fn rename(&mut self, id: String) {
-        *self.coordinator.member_id.lock().unwrap_or_else(PoisonError::into_inner) = id.clone();
+        *self
+            .coordinator
+            .member_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = id.clone();
         self.id = id;
     }
 
     async fn tell(&self, notice: Notice) -> Result<()> {
-        self.notices.send(notice).await.map_err(|_| ClientError::Closed)
+        self.notices
+            .send(notice)
+            .await
+            .map_err(|_| ClientError::Closed)
     }
 
     /// For showing only: left out when the caller does not look.

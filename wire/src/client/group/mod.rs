@@ -1,6 +1,7 @@
 //! A consumer group member of the classic protocol: membership in the background (`member`),
-//! reading ahead (`fetcher`), offsets. The caller sees one stream of events.
+//! reading ahead (`fetcher`, `ahead`), offsets. The caller sees one stream of events.
 
+mod ahead;
 mod chunk;
 mod fetcher;
 mod member;
@@ -16,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use fetcher::{Fetcher, Shared};
+use ahead::Shared;
+use fetcher::Fetcher;
 use member::{Coordinator, Member, Membership, Notice};
 
 use super::offsets::{EARLIEST, LATEST};
@@ -41,7 +43,10 @@ pub struct TopicPartition {
 impl TopicPartition {
     /// From its parts.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        TopicPartition { topic: topic.into(), partition }
+        TopicPartition {
+            topic: topic.into(),
+            partition,
+        }
     }
 }
 
@@ -149,7 +154,11 @@ pub struct CommitOffset {
 impl CommitOffset {
     /// An offset alone.
     pub fn at(offset: i64) -> Self {
-        CommitOffset { offset, leader_epoch: -1, metadata: String::new() }
+        CommitOffset {
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        }
     }
 }
 
@@ -175,7 +184,9 @@ impl GroupConsumer {
     /// Connects and starts joining the group.
     pub async fn new(cfg: GroupConfig) -> Result<GroupConsumer> {
         if cfg.group_id.is_empty() || cfg.topics.is_empty() {
-            return Err(ClientError::invalid("a consumer needs the name of a group and at least one topic"));
+            return Err(ClientError::invalid(
+                "a consumer needs the name of a group and at least one topic",
+            ));
         }
         let client = Client::connect(cfg.client.clone()).await?;
         let coordinator = Arc::new(Coordinator::new(client, cfg.group_id.clone()));
@@ -251,7 +262,10 @@ impl GroupConsumer {
     /// While a broker is away every part of us notices again and again: once in a while is enough.
     fn is_news(&mut self, e: &ClientError) -> bool {
         let same = |last: &ClientError| last == e || (last.is_unreachable() && e.is_unreachable());
-        let stale = self.shown.as_ref().is_none_or(|(last, at)| !same(last) || at.elapsed() > SHOW_AGAIN);
+        let stale = self
+            .shown
+            .as_ref()
+            .is_none_or(|(last, at)| !same(last) || at.elapsed() > SHOW_AGAIN);
         if stale {
             self.shown = Some((e.clone(), Instant::now()));
         }
@@ -291,13 +305,22 @@ impl GroupConsumer {
         }
         let (coordinator, limit) = (&*self.coordinator, self.cfg.client.request_timeout);
         let instance_id = self.cfg.instance_id.as_deref();
-        coordinator.client.retrying(|| offsets::commit(coordinator, membership, instance_id, offsets, limit)).await
+        coordinator
+            .client
+            .retrying(|| offsets::commit(coordinator, membership, instance_id, offsets, limit))
+            .await
     }
 
     /// Committed offsets of the group.
-    pub async fn committed(&self, tps: &[TopicPartition]) -> Result<HashMap<TopicPartition, Option<CommitOffset>>> {
+    pub async fn committed(
+        &self,
+        tps: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, Option<CommitOffset>>> {
         let (coordinator, limit) = (&*self.coordinator, self.cfg.client.request_timeout);
-        coordinator.client.retrying(|| offsets::fetch_committed(coordinator, tps, limit)).await
+        coordinator
+            .client
+            .retrying(|| offsets::fetch_committed(coordinator, tps, limit))
+            .await
     }
 
     /// Reads on from `offset`; ignored for a partition that is not assigned.
@@ -316,13 +339,23 @@ impl GroupConsumer {
     }
 
     /// Ends of partitions (of what this isolation level can see).
-    pub async fn end_offsets(&self, tps: &[TopicPartition]) -> Result<HashMap<TopicPartition, i64>> {
-        self.client().list_offsets(tps, LATEST, self.cfg.read_committed).await
+    pub async fn end_offsets(
+        &self,
+        tps: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>> {
+        self.client()
+            .list_offsets(tps, LATEST, self.cfg.read_committed)
+            .await
     }
 
     /// First offsets of partitions.
-    pub async fn beginning_offsets(&self, tps: &[TopicPartition]) -> Result<HashMap<TopicPartition, i64>> {
-        self.client().list_offsets(tps, EARLIEST, self.cfg.read_committed).await
+    pub async fn beginning_offsets(
+        &self,
+        tps: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, i64>> {
+        self.client()
+            .list_offsets(tps, EARLIEST, self.cfg.read_committed)
+            .await
     }
 
     /// Next offset `poll` will hand out, of the assigned partitions where it is known. Passes over
@@ -338,7 +371,9 @@ impl GroupConsumer {
         if self.cfg.instance_id.is_some() {
             return Ok(());
         }
-        self.coordinator.leave(self.cfg.client.request_timeout.min(LEAVE_LIMIT)).await
+        self.coordinator
+            .leave(self.cfg.client.request_timeout.min(LEAVE_LIMIT))
+            .await
     }
 }
 

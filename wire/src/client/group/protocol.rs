@@ -49,7 +49,10 @@ pub(super) fn read_assignment(bytes: &[u8]) -> Option<Vec<TopicPartition>> {
     for _ in 0..r.count(6)? {
         let topic: std::sync::Arc<str> = r.string()?.into();
         for _ in 0..r.count(4)? {
-            out.push(TopicPartition { topic: topic.clone(), partition: r.int()? });
+            out.push(TopicPartition {
+                topic: topic.clone(),
+                partition: r.int()?,
+            });
         }
     }
     Some(out)
@@ -68,11 +71,22 @@ pub(super) fn assign_range(
     mut members: Vec<Subscriber>,
     counts: &HashMap<String, usize>,
 ) -> HashMap<String, BTreeMap<String, Vec<i32>>> {
-    members.sort_by_cached_key(|m| (m.instance_id.is_none(), m.instance_id.clone(), m.member_id.clone()));
-    let mut out: HashMap<String, BTreeMap<String, Vec<i32>>> =
-        members.iter().map(|m| (m.member_id.clone(), BTreeMap::new())).collect();
+    members.sort_by_cached_key(|m| {
+        (
+            m.instance_id.is_none(),
+            m.instance_id.clone(),
+            m.member_id.clone(),
+        )
+    });
+    let mut out: HashMap<String, BTreeMap<String, Vec<i32>>> = members
+        .iter()
+        .map(|m| (m.member_id.clone(), BTreeMap::new()))
+        .collect();
     for (topic, count) in counts {
-        let takers: Vec<&Subscriber> = members.iter().filter(|m| m.topics.contains(topic)).collect();
+        let takers: Vec<&Subscriber> = members
+            .iter()
+            .filter(|m| m.topics.contains(topic))
+            .collect();
         let (each, extra) = match takers.len() {
             0 => continue,
             n => (count / n, count % n),
@@ -134,18 +148,29 @@ mod tests {
 
     fn member(id: &str, instance: Option<&str>, topics: &[&str]) -> Subscriber {
         let topics = topics.iter().map(|t| (*t).to_owned()).collect();
-        Subscriber { member_id: id.to_owned(), instance_id: instance.map(str::to_owned), topics }
+        Subscriber {
+            member_id: id.to_owned(),
+            instance_id: instance.map(str::to_owned),
+            topics,
+        }
     }
 
     #[test]
     fn another_implementation_reads_our_bytes() {
         let ours = subscription(&["b".to_owned(), "a".to_owned()]);
         assert_eq!(read_subscription(&ours).unwrap(), ["b", "a"]);
-        let theirs = ConsumerProtocolSubscription::decode(&mut bytes::Bytes::from(ours).split_off(2), 0).unwrap();
+        let theirs =
+            ConsumerProtocolSubscription::decode(&mut bytes::Bytes::from(ours).split_off(2), 0)
+                .unwrap();
         assert_eq!(theirs.topics.len(), 2);
         let ours = assignment(&BTreeMap::from([("t".to_owned(), vec![0, 7])]));
-        assert_eq!(read_assignment(&ours).unwrap()[1], TopicPartition::new("t", 7));
-        let theirs = ConsumerProtocolAssignment::decode(&mut bytes::Bytes::from(ours).split_off(2), 0).unwrap();
+        assert_eq!(
+            read_assignment(&ours).unwrap()[1],
+            TopicPartition::new("t", 7)
+        );
+        let theirs =
+            ConsumerProtocolAssignment::decode(&mut bytes::Bytes::from(ours).split_off(2), 0)
+                .unwrap();
         assert_eq!(theirs.assigned_partitions[0].partitions, [0, 7]);
     }
 

@@ -157,27 +157,50 @@ impl Accumulator {
         let sticks = record.partition.is_none() && record.key.is_none();
         let mut chosen = known.choose(record)?;
         let mut place = known.parts.get(chosen).copied().unwrap_or_default();
-        if sticks && inner.parts.get(place).is_some_and(|p| p.leader < 0 || p.is_full(reserved, self.batch_bytes)) {
+        if sticks
+            && inner
+                .parts
+                .get(place)
+                .is_some_and(|p| p.leader < 0 || p.is_full(reserved, self.batch_bytes))
+        {
             chosen = known.another(&inner.parts);
             place = known.parts.get(chosen).copied().unwrap_or_default();
         }
         let Some(part) = inner.parts.get_mut(place) else {
             return Ok(None);
         };
-        if part.open.back().is_none_or(|open| open.is_full(reserved, self.batch_bytes)) {
+        if part
+            .open
+            .back()
+            .is_none_or(|open| open.is_full(reserved, self.batch_bytes))
+        {
             let id = inner.next_id;
             inner.next_id += 1;
             inner.unresolved.insert(id);
             let outcome = Outcome::new(part.topic.clone(), part.index);
-            let ticket = Ticket { id, outcome, created: Instant::now(), records: 0, reserved: 0 };
-            part.open.push_back(Open { builder: BatchBuilder::new(self.compression), ticket });
+            let ticket = Ticket {
+                id,
+                outcome,
+                created: Instant::now(),
+                records: 0,
+                reserved: 0,
+            };
+            part.open.push_back(Open {
+                builder: BatchBuilder::new(self.compression),
+                ticket,
+            });
             // The sender has a linger to wait for, or the batch before to send.
             self.work.notify_one();
         }
         let Some(open) = part.open.back_mut() else {
             return Ok(None);
         };
-        open.builder.push(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
+        open.builder.push(
+            timestamp,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &record.headers,
+        );
         let delivery = open.ticket.outcome.delivery(open.ticket.records);
         open.ticket.records += 1;
         open.ticket.reserved += reserved;
@@ -188,7 +211,12 @@ impl Accumulator {
     }
 
     /// Whether a partition's oldest batch should be sent, or else when.
-    pub(super) fn ready(&self, inner: &Inner, part: &Part, now: Instant) -> Result<(), Option<Instant>> {
+    pub(super) fn ready(
+        &self,
+        inner: &Inner,
+        part: &Part,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
         let Some(front) = part.open.front() else {
             return Err(None);
         };
@@ -198,7 +226,11 @@ impl Accumulator {
             || front.ticket.id < inner.flush_below
             || front.builder.size_estimate() >= self.batch_bytes
             || self.starved.load(Ordering::Relaxed) > 0;
-        if hurry || due <= now { Ok(()) } else { Err(Some(due)) }
+        if hurry || due <= now {
+            Ok(())
+        } else {
+            Err(Some(due))
+        }
     }
 
     /// Takes over topics and leaders from metadata.
@@ -210,15 +242,25 @@ impl Accumulator {
                 Some((name, _)) => name.clone(),
                 None => Arc::from(meta.name.as_str()),
             };
-            let topic = inner.topics.entry(name.clone()).or_insert_with(|| Topic { parts: Vec::new(), sticky: 0 });
+            let topic = inner.topics.entry(name.clone()).or_insert_with(|| Topic {
+                parts: Vec::new(),
+                sticky: 0,
+            });
             // Partitions are numbered from 0 without a gap.
             while topic.parts.len() < meta.partitions.len() {
                 topic.parts.push(inner.parts.len());
                 let index = topic.parts.len() as i32 - 1;
-                inner.parts.push(Part { topic: name.clone(), index, leader: -1, open: VecDeque::new() });
+                inner.parts.push(Part {
+                    topic: name.clone(),
+                    index,
+                    leader: -1,
+                    open: VecDeque::new(),
+                });
             }
             for p in &meta.partitions {
-                let place = usize::try_from(p.index).ok().and_then(|i| topic.parts.get(i));
+                let place = usize::try_from(p.index)
+                    .ok()
+                    .and_then(|i| topic.parts.get(i));
                 if let Some(part) = place.and_then(|i| inner.parts.get_mut(*i)) {
                     part.leader = p.leader;
                 }
@@ -260,7 +302,11 @@ impl Accumulator {
             resolved.as_mut().enable();
             {
                 let mut inner = self.lock();
-                if inner.unresolved.first().is_none_or(|oldest| *oldest >= target) {
+                if inner
+                    .unresolved
+                    .first()
+                    .is_none_or(|oldest| *oldest >= target)
+                {
                     return inner.first_error.take().map_or(Ok(()), Err);
                 }
             }
@@ -273,7 +319,11 @@ impl Accumulator {
         self.memory.close();
         let mut inner = self.lock();
         inner.dead.get_or_insert(why);
-        inner.parts.iter_mut().flat_map(|p| p.open.drain(..)).collect()
+        inner
+            .parts
+            .iter_mut()
+            .flat_map(|p| p.open.drain(..))
+            .collect()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -285,9 +335,14 @@ impl Topic {
     fn choose(&self, record: &ProducerRecord) -> Result<usize> {
         let count = self.parts.len();
         match (record.partition, &record.key) {
-            (Some(p), _) => usize::try_from(p).ok().filter(|p| *p < count).ok_or_else(|| {
-                ClientError::invalid(format!("partition {p} does not exist: the topic has {count}"))
-            }),
+            (Some(p), _) => usize::try_from(p)
+                .ok()
+                .filter(|p| *p < count)
+                .ok_or_else(|| {
+                    ClientError::invalid(format!(
+                        "partition {p} does not exist: the topic has {count}"
+                    ))
+                }),
             (None, Some(key)) => Ok(partitioner::of_key(key, count)),
             (None, None) => Ok(self.sticky),
         }
@@ -295,7 +350,12 @@ impl Topic {
 
     /// Another partition for records without a key, with a leader if possible.
     fn another(&mut self, parts: &[Part]) -> usize {
-        let led = |i: &usize| self.parts.get(*i).and_then(|p| parts.get(*p)).is_some_and(|p| p.leader >= 0);
+        let led = |i: &usize| {
+            self.parts
+                .get(*i)
+                .and_then(|p| parts.get(*p))
+                .is_some_and(|p| p.leader >= 0)
+        };
         let others = (0..self.parts.len()).filter(|i| *i != self.sticky);
         let candidates: Vec<usize> = others.filter(led).collect();
         if !candidates.is_empty() {
@@ -307,7 +367,9 @@ impl Topic {
 
 impl Part {
     fn is_full(&self, more: usize, limit: usize) -> bool {
-        self.open.back().is_some_and(|open| open.is_full(more, limit))
+        self.open
+            .back()
+            .is_some_and(|open| open.is_full(more, limit))
     }
 }
 

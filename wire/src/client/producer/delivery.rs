@@ -25,7 +25,11 @@ struct State {
 
 impl Outcome {
     pub(super) fn new(topic: Arc<str>, partition: i32) -> Arc<Outcome> {
-        Arc::new(Outcome { topic, partition, state: Mutex::default() })
+        Arc::new(Outcome {
+            topic,
+            partition,
+            state: Mutex::default(),
+        })
     }
 
     /// Tells everybody; only the first word counts.
@@ -39,7 +43,11 @@ impl Outcome {
     }
 
     pub(super) fn delivery(self: &Arc<Self>, index: u32) -> Delivery {
-        Delivery { outcome: self.clone(), index, place: None }
+        Delivery {
+            outcome: self.clone(),
+            index,
+            place: None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -74,7 +82,11 @@ impl Future for Delivery {
         Poll::Ready(result.clone().map(|base| RecordMeta {
             topic: outcome.topic.clone(),
             partition: outcome.partition,
-            offset: if base < 0 { -1 } else { base + i64::from(self.index) },
+            offset: if base < 0 {
+                -1
+            } else {
+                base + i64::from(self.index)
+            },
         }))
     }
 }
@@ -92,6 +104,13 @@ mod tests {
         outcome.resolve(Ok(40));
         outcome.resolve(Err(ClientError::Closed));
         assert_eq!(a.await.unwrap().offset, 40);
-        assert_eq!(waiting.await.unwrap().unwrap(), RecordMeta { topic: "t".into(), partition: 3, offset: 41 });
+        assert_eq!(
+            waiting.await.unwrap().unwrap(),
+            RecordMeta {
+                topic: "t".into(),
+                partition: 3,
+                offset: 41
+            }
+        );
     }
 }

@@ -80,13 +80,19 @@ impl Lane {
     /// sealed since the oldest without an end.
     pub(super) fn can_seal(&self, max: usize) -> bool {
         let max = if self.is_alone() { 1 } else { max };
-        let room = self.queue.front().is_none_or(|oldest| self.sealed - oldest.ordinal < max as u64);
+        let room = self
+            .queue
+            .front()
+            .is_none_or(|oldest| self.sealed - oldest.ordinal < max as u64);
         !self.gap && !self.held && room && self.queue.len() == self.in_flight
     }
 
     /// Builds a batch, with the next sequence if we have an identity.
     pub(super) fn seal(&mut self, open: Open, identity: Option<Identity>) {
-        let Open { mut builder, ticket } = open;
+        let Open {
+            mut builder,
+            ticket,
+        } = open;
         self.identity = self.identity.or(identity);
         if let Some(me) = self.identity {
             builder.set_producer(me.id, me.epoch, self.next_sequence);
@@ -107,7 +113,9 @@ impl Lane {
 
     /// The batch to send next.
     pub(super) fn next(&self, now: Instant) -> Option<&Sealed> {
-        if ((self.held || self.is_alone()) && self.in_flight > 0) || self.not_before.is_some_and(|t| t > now) {
+        if ((self.held || self.is_alone()) && self.in_flight > 0)
+            || self.not_before.is_some_and(|t| t > now)
+        {
             return None;
         }
         self.queue.iter().find(|b| b.state == State::Queued)
@@ -137,7 +145,13 @@ impl Lane {
     }
 
     /// A batch is to be sent again as it is. `in_doubt`: it may be in the log already.
-    pub(super) fn back(&mut self, id: u64, in_doubt: bool, error: ClientError, not_before: Instant) {
+    pub(super) fn back(
+        &mut self,
+        id: u64,
+        in_doubt: bool,
+        error: ClientError,
+        not_before: Instant,
+    ) {
         let Some(batch) = self.queue.iter_mut().find(|b| b.ticket.id == id) else {
             return;
         };
@@ -150,7 +164,13 @@ impl Lane {
     }
 
     /// The broker's sequence check refused a batch, so it is not in the log under this sequence.
-    pub(super) fn refused(&mut self, id: u64, code: i16, error: ClientError, not_before: Instant) -> Verdict {
+    pub(super) fn refused(
+        &mut self,
+        id: u64,
+        code: i16,
+        error: ClientError,
+        not_before: Instant,
+    ) -> Verdict {
         let Some(at) = self.queue.iter().position(|b| b.ticket.id == id) else {
             return Verdict::Again;
         };
@@ -202,17 +222,26 @@ impl Lane {
 
     /// Batches that wait here (not in flight) and are older than their time.
     pub(super) fn expired(&self, now: Instant, limit: std::time::Duration) -> Vec<u64> {
-        let old = self.queue.iter().filter(|b| b.state != State::InFlight && b.ticket.created + limit <= now);
+        let old = self
+            .queue
+            .iter()
+            .filter(|b| b.state != State::InFlight && b.ticket.created + limit <= now);
         old.map(|b| b.ticket.id).collect()
     }
 
     /// When the oldest batch that waits here was made.
     pub(super) fn oldest_waiting(&self) -> Option<Instant> {
-        self.queue.iter().find(|b| b.state != State::InFlight).map(|b| b.ticket.created)
+        self.queue
+            .iter()
+            .find(|b| b.state != State::InFlight)
+            .map(|b| b.ticket.created)
     }
 
     pub(super) fn attempts(&self, id: u64) -> u32 {
-        self.queue.iter().find(|b| b.ticket.id == id).map_or(0, |b| b.attempts)
+        self.queue
+            .iter()
+            .find(|b| b.ticket.id == id)
+            .map_or(0, |b| b.attempts)
     }
 
     pub(super) fn drain(&mut self) -> VecDeque<Sealed> {

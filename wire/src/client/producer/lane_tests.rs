@@ -10,11 +10,29 @@ const ME: Identity = Identity { id: 5, epoch: 0 };
 
 /// An accumulator with one partition, to make batches with.
 fn accumulator() -> Accumulator {
-    let a = Accumulator::new(&ProducerConfig { batch_bytes: 1, ..ProducerConfig::default() });
-    let partition = PartitionMeta { index: 0, leader: 1, leader_epoch: 0, replicas: vec![], isr: vec![], error: 0 };
-    let topic =
-        TopicMeta { name: "t".into(), id: uuid::Uuid::nil(), internal: false, error: 0, partitions: vec![partition] };
-    a.learn(&Cluster { topics: [("t".to_owned(), topic)].into(), ..Cluster::default() });
+    let a = Accumulator::new(&ProducerConfig {
+        batch_bytes: 1,
+        ..ProducerConfig::default()
+    });
+    let partition = PartitionMeta {
+        index: 0,
+        leader: 1,
+        leader_epoch: 0,
+        replicas: vec![],
+        isr: vec![],
+        error: 0,
+    };
+    let topic = TopicMeta {
+        name: "t".into(),
+        id: uuid::Uuid::nil(),
+        internal: false,
+        error: 0,
+        partitions: vec![partition],
+    };
+    a.learn(&Cluster {
+        topics: [("t".to_owned(), topic)].into(),
+        ..Cluster::default()
+    });
     a
 }
 
@@ -22,7 +40,9 @@ fn lane_of(batches: usize) -> (Lane, Vec<u64>) {
     let a = accumulator();
     let mut lane = Lane::default();
     for _ in 0..batches {
-        a.append("t", &ProducerRecord::default(), 1, 0).unwrap().unwrap();
+        a.append("t", &ProducerRecord::default(), 1, 0)
+            .unwrap()
+            .unwrap();
         let open: accumulator::Open = a.lock().parts[0].open.pop_front().unwrap();
         lane.seal(open, Some(ME));
     }
@@ -52,7 +72,10 @@ fn sequences_count_records_and_wrap() {
     assert_eq!(advance(i32::MAX, 1), 0);
     assert_eq!(advance(i32::MAX - 2, 5), 2);
     let (mut lane, ids) = lane_of(3);
-    assert_eq!(send_all(&mut lane), [(ids[0], 0, 0), (ids[1], 0, 1), (ids[2], 0, 2)]);
+    assert_eq!(
+        send_all(&mut lane),
+        [(ids[0], 0, 0), (ids[1], 0, 1), (ids[2], 0, 2)]
+    );
 }
 
 #[test]
@@ -65,7 +88,10 @@ fn what_comes_back_waits_for_the_rest_and_goes_in_order() {
     assert!(!lane.can_seal(5));
     lane.back(ids[0], true, oops(), now);
     lane.back(ids[2], true, oops(), now);
-    assert_eq!(send_all(&mut lane), [(ids[0], 0, 0), (ids[1], 0, 1), (ids[2], 0, 2)]);
+    assert_eq!(
+        send_all(&mut lane),
+        [(ids[0], 0, 0), (ids[1], 0, 1), (ids[2], 0, 2)]
+    );
     assert!(!lane.can_seal(3) && lane.can_seal(4));
 }
 
@@ -77,7 +103,10 @@ fn the_broker_still_knows_the_oldest_without_an_end() {
     for id in &ids[1..] {
         assert!(lane.take(*id, false).is_some());
     }
-    assert!(!lane.can_seal(5), "a sixth would push the first out of the broker's memory");
+    assert!(
+        !lane.can_seal(5),
+        "a sixth would push the first out of the broker's memory"
+    );
     assert!(lane.take(ids[0], false).is_some());
     assert!(lane.can_seal(5));
 }
@@ -122,13 +151,19 @@ fn a_forgotten_producer_starts_anew_unless_a_batch_is_in_doubt() {
     let (mut lane, ids) = lane_of(1);
     send_all(&mut lane);
     let now = Instant::now();
-    assert_eq!(lane.refused(ids[0], codes::UNKNOWN_PRODUCER_ID, oops(), now), Verdict::Again);
+    assert_eq!(
+        lane.refused(ids[0], codes::UNKNOWN_PRODUCER_ID, oops(), now),
+        Verdict::Again
+    );
     assert_eq!(lane.wants_identity(), Some(ME));
     let (mut lane, ids) = lane_of(1);
     send_all(&mut lane);
     lane.back(ids[0], true, oops(), now);
     send_all(&mut lane);
-    assert_eq!(lane.refused(ids[0], codes::UNKNOWN_PRODUCER_ID, oops(), now), Verdict::Failed);
+    assert_eq!(
+        lane.refused(ids[0], codes::UNKNOWN_PRODUCER_ID, oops(), now),
+        Verdict::Failed
+    );
 }
 
 #[test]
@@ -138,5 +173,8 @@ fn what_was_never_sent_needs_no_refusal() {
     lane.sent(ids[0]);
     assert!(lane.take(ids[0], true).is_some());
     assert_eq!(lane.wants_identity(), Some(ME));
-    assert_eq!(lane.expired(now + Duration::from_secs(9), Duration::from_secs(1)), ids[1..]);
+    assert_eq!(
+        lane.expired(now + Duration::from_secs(9), Duration::from_secs(1)),
+        ids[1..]
+    );
 }

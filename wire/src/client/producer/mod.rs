@@ -8,6 +8,7 @@ mod lane;
 mod partitioner;
 mod request;
 mod sender;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -159,27 +160,48 @@ impl Producer {
     /// Connects; fails if no broker can be reached.
     pub async fn new(cfg: ProducerConfig) -> Result<Producer> {
         if cfg.idempotent && cfg.acks != Acks::All {
-            return Err(ClientError::invalid("an idempotent producer needs acks=all; ask for that, or switch idempotence off"));
+            return Err(ClientError::invalid(
+                "an idempotent producer needs acks=all; ask for that, or switch idempotence off",
+            ));
         }
         if cfg.batch_bytes == 0 || cfg.buffer_bytes < cfg.batch_bytes {
-            return Err(ClientError::invalid("batch_bytes must be above 0 and at most buffer_bytes"));
+            return Err(ClientError::invalid(
+                "batch_bytes must be above 0 and at most buffer_bytes",
+            ));
         }
         let client = Client::connect(cfg.client.clone()).await?;
         let accumulator = Arc::new(Accumulator::new(&cfg));
         let counters = Arc::new(Counters::default());
-        let sender = Sender::new(cfg.clone(), client.clone(), accumulator.clone(), counters.clone());
+        let sender = Sender::new(
+            cfg.clone(),
+            client.clone(),
+            accumulator.clone(),
+            counters.clone(),
+        );
         let task = Some(tokio::spawn(sender.run()));
-        Ok(Producer { cfg, client, accumulator, counters, task })
+        Ok(Producer {
+            cfg,
+            client,
+            accumulator,
+            counters,
+            task,
+        })
     }
 
     /// Queues a record. Waits while the buffer is full or the topic is not known yet.
     pub async fn send(&self, topic: &str, record: ProducerRecord) -> Result<Delivery> {
         let reserved = self.accumulator.reserve(&record).await?;
         // Given back if the record does not make it into a batch, also when this future is dropped.
-        let mut reservation = Reservation { accumulator: &self.accumulator, size: reserved };
+        let mut reservation = Reservation {
+            accumulator: &self.accumulator,
+            size: reserved,
+        };
         let timestamp = record.timestamp.unwrap_or_else(now_ms);
         loop {
-            if let Some(delivery) = self.accumulator.append(topic, &record, timestamp, reserved)? {
+            if let Some(delivery) = self
+                .accumulator
+                .append(topic, &record, timestamp, reserved)?
+            {
                 reservation.size = 0;
                 self.counters.sent.fetch_add(1, Relaxed);
                 return Ok(delivery);
@@ -204,7 +226,10 @@ impl Producer {
                     found => {
                         let code = found.map_or(codes::UNKNOWN_TOPIC_OR_PARTITION, |t| t.error);
                         let context = format!("looking for topic '{topic}'");
-                        (ClientError::Broker { code, context }, UNKNOWN_TOPIC_PATIENCE.min(self.cfg.delivery_timeout))
+                        (
+                            ClientError::Broker { code, context },
+                            UNKNOWN_TOPIC_PATIENCE.min(self.cfg.delivery_timeout),
+                        )
                     }
                 },
                 Err(e) => (e, self.cfg.delivery_timeout),
@@ -269,7 +294,9 @@ impl Drop for Reservation<'_> {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
 }
 
 #[cfg(test)]

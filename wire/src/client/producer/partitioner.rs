@@ -12,14 +12,20 @@ fn murmur2(data: &[u8]) -> u32 {
     let mut h = 0x9747_b28c ^ data.len() as u32;
     let mut chunks = data.chunks_exact(4);
     for chunk in &mut chunks {
-        let mut k = chunk.iter().rev().fold(0, |k: u32, b| k << 8 | u32::from(*b));
+        let mut k = chunk
+            .iter()
+            .rev()
+            .fold(0, |k: u32, b| k << 8 | u32::from(*b));
         k = k.wrapping_mul(M);
         k ^= k >> 24;
         h = h.wrapping_mul(M) ^ k.wrapping_mul(M);
     }
     let rest = chunks.remainder();
     if !rest.is_empty() {
-        h ^= rest.iter().rev().fold(0, |k: u32, b| k << 8 | u32::from(*b));
+        h ^= rest
+            .iter()
+            .rev()
+            .fold(0, |k: u32, b| k << 8 | u32::from(*b));
         h = h.wrapping_mul(M);
     }
     h ^= h >> 13;
@@ -38,7 +44,10 @@ mod tests {
             ("foobar", -790332482),
             ("a-little-bit-long-string", -985981536),
             ("a-little-bit-longer-string", -1486304829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58897971,
+            ),
             ("abc", 479470107),
         ];
         for (key, hash) in known {

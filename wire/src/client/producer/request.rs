@@ -34,9 +34,11 @@ pub(super) fn produce(slices: &mut [Slice], acks: Acks, timeout: Duration) -> Pr
             .with_records(Some(std::mem::take(&mut s.bytes)));
         topics.entry(s.topic.clone()).or_default().push(data);
     }
-    let topics = topics
-        .into_iter()
-        .map(|(name, data)| TopicProduceData::default().with_name(topic_name(&name)).with_partition_data(data));
+    let topics = topics.into_iter().map(|(name, data)| {
+        TopicProduceData::default()
+            .with_name(topic_name(&name))
+            .with_partition_data(data)
+    });
     let acks = match acks {
         Acks::None => 0,
         Acks::Leader => 1,
@@ -48,7 +50,9 @@ pub(super) fn produce(slices: &mut [Slice], acks: Acks, timeout: Duration) -> Pr
         .with_topic_data(topics.collect())
 }
 
-pub(super) fn by_partition(answer: ProduceResponse) -> HashMap<(Arc<str>, i32), PartitionProduceResponse> {
+pub(super) fn by_partition(
+    answer: ProduceResponse,
+) -> HashMap<(Arc<str>, i32), PartitionProduceResponse> {
     let mut found = HashMap::new();
     for topic in answer.responses {
         let name: Arc<str> = Arc::from(topic.name.0.as_str());

@@ -10,16 +10,16 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Open};
+use super::accumulator::{Accumulator, Inner, Open, Part};
 use super::lane::{Identity, Lane, Verdict};
 use super::request::{self, Slice};
 use super::{Acks, Counters, ProducerConfig};
 use crate::client::connection::Connection;
 use crate::client::pool::{self, Backoff};
-use crate::client::{Client, ClientError, Cluster, Result, To, codes, is_retriable_code};
+use crate::client::{Client, ClientError, Cluster, Result, codes, is_retriable_code};
 
 /// Requests in flight to one broker, and batches of one partition without an end: as many as the
 /// broker remembers to recognise a repeated one.
@@ -30,40 +30,55 @@ const MAX_REQUEST_BYTES: usize = 1 << 20;
 const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
 pub(super) struct Sender {
-    cfg: ProducerConfig,
-    client: Client,
-    accumulator: Arc<Accumulator>,
-    counters: Arc<Counters>,
-    lanes: Vec<Lane>,
-    nodes: HashMap<i32, Node>,
-    events: FuturesUnordered<BoxFuture<'static, Event>>,
-    identity: Option<Identity>,
-    asking_identity: bool,
+    pub(super) cfg: ProducerConfig,
+    pub(super) client: Client,
+    pub(super) accumulator: Arc<Accumulator>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) nodes: HashMap<i32, Node>,
+    pub(super) events: FuturesUnordered<BoxFuture<'static, Event>>,
+    pub(super) identity: Option<Identity>,
+    pub(super) asking_identity: bool,
     /// Not before this moment, if metadata is wanted.
-    refresh: Refresh,
-    backoff: Backoff,
+    pub(super) refresh: Refresh,
+    pub(super) backoff: Backoff,
     /// Where the round over partitions starts, so that none starves.
-    turn: usize,
-    last_error: Option<ClientError>,
+    pub(super) turn: usize,
+    pub(super) last_error: Option<ClientError>,
 }
 
 #[derive(Default)]
-struct Node {
-    conn: Option<Arc<Connection>>,
-    connecting: bool,
-    in_flight: usize,
+pub(super) struct Node {
+    pub(super) conn: Option<Arc<Connection>>,
+    pub(super) connecting: bool,
+    pub(super) in_flight: usize,
 }
 
-struct Refresh {
-    asking: bool,
-    wanted: bool,
-    not_before: Instant,
-    last: Instant,
+pub(super) struct Refresh {
+    pub(super) asking: bool,
+    pub(super) wanted: bool,
+    pub(super) not_before: Instant,
+    pub(super) last: Instant,
 }
 
-enum Event {
-    Connected { node: i32, result: Result<Arc<Connection>> },
-    Answered { node: i32, conn: Arc<Connection>, slices: Vec<Slice>, result: Result<Option<ProduceResponse>> },
+/// What a partition has to send: bytes of a batch sealed before, or of a fresh one.
+enum Pick {
+    None,
+    Again(usize),
+    Fresh(usize),
+}
+
+pub(super) enum Event {
+    Connected {
+        node: i32,
+        result: Result<Arc<Connection>>,
+    },
+    Answered {
+        node: i32,
+        conn: Arc<Connection>,
+        slices: Vec<Slice>,
+        result: Result<Option<ProduceResponse>>,
+    },
     Metadata(Result<Cluster>),
     Identity(Result<Identity>),
 }
@@ -87,7 +102,12 @@ impl Sender {
             events: FuturesUnordered::new(),
             identity: None,
             asking_identity: false,
-            refresh: Refresh { asking: false, wanted: false, not_before: now, last: now },
+            refresh: Refresh {
+                asking: false,
+                wanted: false,
+                not_before: now,
+                last: now,
+            },
             backoff,
             turn: 0,
             last_error: None,
@@ -122,10 +142,23 @@ impl Sender {
 
     /// Whatever is left has failed.
     fn stop(&mut self) {
-        let why = self.accumulator.lock().dead.clone().unwrap_or(ClientError::Closed);
+        let why = self
+            .accumulator
+            .lock()
+            .dead
+            .clone()
+            .unwrap_or(ClientError::Closed);
         let open = self.accumulator.shut(why.clone());
-        let sealed = self.lanes.iter_mut().flat_map(Lane::drain).map(|b| b.ticket);
-        for ticket in open.into_iter().map(|o| o.ticket).chain(sealed.collect::<Vec<_>>()) {
+        let sealed = self
+            .lanes
+            .iter_mut()
+            .flat_map(Lane::drain)
+            .map(|b| b.ticket);
+        for ticket in open
+            .into_iter()
+            .map(|o| o.ticket)
+            .chain(sealed.collect::<Vec<_>>())
+        {
             self.counters.failed(ticket.records);
             self.accumulator.resolve(&ticket, Err(why.clone()));
         }
@@ -171,7 +204,6 @@ impl Sender {
         let mut work: HashMap<i32, (usize, Vec<usize>)> = HashMap::new();
         let mut connect = Vec::new();
         let mut sealed: Vec<(usize, Open)> = Vec::new();
-        let max_in_flight = self.max_in_flight();
         let needs_identity = self.cfg.idempotent && self.identity.is_none();
         let mut ask_identity = false;
         {
@@ -180,31 +212,15 @@ impl Sender {
             self.lanes.resize_with(count, Lane::default);
             self.turn = (self.turn + 1) % count.max(1);
             for i in (0..count).map(|i| (i + self.turn) % count) {
-                let (part, lane) = (&inner.parts[i], &mut self.lanes[i]);
-                if part.open.is_empty() && lane.oldest_waiting().is_none() {
-                    continue;
-                }
-                let oldest = lane.oldest_waiting().or_else(|| part.open.front().map(|o| o.ticket.created));
-                if let Some(created) = oldest {
-                    wake = wake.min(created + self.cfg.delivery_timeout);
-                }
-                let waiting = lane.next(now).map(|b| b.bytes.len());
-                if waiting.is_none() && lane.not_before.is_some_and(|t| t > now) {
-                    wake = wake.min(lane.not_before.unwrap_or(now));
-                    continue;
-                }
-                let size = match waiting {
-                    Some(size) => size,
-                    None if !lane.can_seal(max_in_flight) => continue,
-                    None => match self.accumulator.ready(&inner, part, now) {
-                        Ok(()) => part.open.front().map_or(0, |o| o.builder.size_estimate()),
-                        Err(due) => {
-                            wake = wake.min(due.unwrap_or(wake));
-                            continue;
-                        }
-                    },
+                let (part, lane) = (&inner.parts[i], &self.lanes[i]);
+                let (pick, look) = self.pick(&inner, part, lane, now);
+                wake = look.map_or(wake, |t| wake.min(t));
+                let (size, fresh) = match pick {
+                    Pick::None => continue,
+                    Pick::Again(size) => (size, false),
+                    Pick::Fresh(size) => (size, true),
                 };
-                if waiting.is_none() && needs_identity {
+                if fresh && needs_identity {
                     ask_identity = true;
                     continue;
                 }
@@ -218,15 +234,14 @@ impl Sender {
                     continue;
                 }
                 let (bytes, picked) = work.entry(part.leader).or_default();
-                if node.in_flight >= MAX_IN_FLIGHT || (!picked.is_empty() && *bytes + size > MAX_REQUEST_BYTES) {
+                let full = !picked.is_empty() && *bytes + size > MAX_REQUEST_BYTES;
+                if full || node.in_flight >= MAX_IN_FLIGHT {
                     continue;
                 }
                 *bytes += size;
                 picked.push(i);
-                if waiting.is_none()
-                    && let Some(open) = inner.parts[i].open.pop_front()
-                {
-                    sealed.push((i, open));
+                if fresh {
+                    sealed.extend(inner.parts[i].open.pop_front().map(|open| (i, open)));
                 }
             }
         }
@@ -238,12 +253,57 @@ impl Sender {
             self.lanes[i].seal(open, self.identity);
         }
         work.retain(|_, (_, picked)| !picked.is_empty());
-        (work.into_iter().map(|(node, (_, picked))| (node, picked)).collect(), connect, wake)
+        (
+            work.into_iter()
+                .map(|(node, (_, picked))| (node, picked))
+                .collect(),
+            connect,
+            wake,
+        )
+    }
+
+    /// What of a partition could be sent now, and when to look again.
+    fn pick(
+        &self,
+        inner: &Inner,
+        part: &Part,
+        lane: &Lane,
+        now: Instant,
+    ) -> (Pick, Option<Instant>) {
+        let oldest = lane
+            .oldest_waiting()
+            .or_else(|| part.open.front().map(|o| o.ticket.created));
+        let Some(expires) = oldest.map(|created| created + self.cfg.delivery_timeout) else {
+            return (Pick::None, None);
+        };
+        if let Some(batch) = lane.next(now) {
+            return (Pick::Again(batch.bytes.len()), Some(expires));
+        }
+        if let Some(pause) = lane.not_before.filter(|t| *t > now) {
+            return (Pick::None, Some(pause.min(expires)));
+        }
+        if !lane.can_seal(self.max_in_flight()) {
+            return (Pick::None, Some(expires));
+        }
+        match self.accumulator.ready(inner, part, now) {
+            Ok(()) => {
+                let size = part.open.front().map_or(0, |o| o.builder.size_estimate());
+                (Pick::Fresh(size), Some(expires))
+            }
+            Err(due) => (
+                Pick::None,
+                Some(due.map_or(expires, |due| due.min(expires))),
+            ),
+        }
     }
 
     fn max_in_flight(&self) -> usize {
         // Without sequences only one at a time keeps the order when one has to be sent again.
-        if self.cfg.idempotent || self.cfg.acks == Acks::None { MAX_IN_FLIGHT } else { 1 }
+        if self.cfg.idempotent || self.cfg.acks == Acks::None {
+            MAX_IN_FLIGHT
+        } else {
+            1
+        }
     }
 
     async fn dispatch(&mut self, node_id: i32, picked: Vec<usize>) {
@@ -255,10 +315,12 @@ impl Sender {
         {
             let inner = self.accumulator.lock();
             for i in picked {
-                let (Some(part), Some(batch)) = (inner.parts.get(i), self.lanes[i].next(now)) else {
+                let (Some(part), Some(batch)) = (inner.parts.get(i), self.lanes[i].next(now))
+                else {
                     continue;
                 };
-                self.counters.batch_sent(batch.bytes.len(), batch.attempts > 0);
+                self.counters
+                    .batch_sent(batch.bytes.len(), batch.attempts > 0);
                 slices.push(Slice {
                     part: i,
                     batch: batch.ticket.id,
@@ -292,7 +354,12 @@ impl Sender {
                 Ok(call) => call.written(limit).await.map(|()| None),
                 Err(e) => Err(e),
             };
-            Event::Answered { node: node_id, conn, slices, result }
+            Event::Answered {
+                node: node_id,
+                conn,
+                slices,
+                result,
+            }
         };
         self.events.push(event.boxed());
     }
@@ -307,7 +374,12 @@ impl Sender {
                     Err(e) => self.trouble(e),
                 }
             }
-            Event::Answered { node, conn, slices, result } => self.on_answer(node, &conn, slices, result),
+            Event::Answered {
+                node,
+                conn,
+                slices,
+                result,
+            } => self.on_answer(node, &conn, slices, result),
             Event::Metadata(result) => {
                 self.refresh.asking = false;
                 match result {
@@ -357,7 +429,10 @@ impl Sender {
                     match answers.remove(&(s.topic.clone(), s.partition)) {
                         Some(answer) => self.on_partition(&s, &answer),
                         None => {
-                            let context = format!("produce to {}-{}: no word of it in the answer", s.topic, s.partition);
+                            let context = format!(
+                                "produce to {}-{}: no word of it in the answer",
+                                s.topic, s.partition
+                            );
                             self.again(&s, true, ClientError::Broker { code: -1, context });
                         }
                     }
@@ -374,13 +449,19 @@ impl Sender {
                 }
                 let passes = matches!(
                     e,
-                    ClientError::Connection { .. } | ClientError::Timeout { .. } | ClientError::Protocol { .. }
+                    ClientError::Connection { .. }
+                        | ClientError::Timeout { .. }
+                        | ClientError::Protocol { .. }
                 );
                 if passes {
                     self.trouble(e.clone());
                 }
                 for s in slices {
-                    if passes { self.again(&s, true, e.clone()) } else { self.failed(&s, e.clone()) }
+                    if passes {
+                        self.again(&s, true, e.clone())
+                    } else {
+                        self.failed(&s, e.clone())
+                    }
                 }
             }
         }
@@ -410,7 +491,10 @@ impl Sender {
             _ if is_retriable_code(code) => {
                 self.refresh.wanted = true;
                 // Only these two leave it open whether the batch was appended.
-                let in_doubt = matches!(code, codes::REQUEST_TIMED_OUT | codes::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+                let in_doubt = matches!(
+                    code,
+                    codes::REQUEST_TIMED_OUT | codes::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                );
                 self.again(s, in_doubt, error());
             }
             _ => self.failed(s, error()),
@@ -436,107 +520,13 @@ impl Sender {
 
     fn again(&mut self, s: &Slice, in_doubt: bool, error: ClientError) {
         let attempts = self.lanes[s.part].attempts(s.batch).min(10);
-        let base = self.cfg.client.retry_backoff.saturating_mul(1 << attempts.saturating_sub(1));
+        let base = self
+            .cfg
+            .client
+            .retry_backoff
+            .saturating_mul(1 << attempts.saturating_sub(1));
         let pause = base.min(self.cfg.client.retry_backoff_max);
         let jitter = pause.mul_f64(0.2 * f64::from(pool::random_u32()) / f64::from(u32::MAX));
         self.lanes[s.part].back(s.batch, in_doubt, error, Instant::now() + pause + jitter);
-    }
-
-    /// Fails what was tried for too long.
-    fn expire(&mut self, now: Instant) {
-        let limit = self.cfg.delivery_timeout;
-        let mut dead = Vec::new();
-        {
-            let mut inner = self.accumulator.lock();
-            for (i, part) in inner.parts.iter_mut().enumerate() {
-                let name = (part.topic.clone(), part.index);
-                if let Some(lane) = self.lanes.get_mut(i) {
-                    for id in lane.expired(now, limit) {
-                        dead.extend(lane.take(id, true).map(|b| (name.clone(), b.ticket, b.in_doubt, b.last_error)));
-                    }
-                }
-                while part.open.front().is_some_and(|o| o.ticket.created + limit <= now) {
-                    dead.extend(part.open.pop_front().map(|o| (name.clone(), o.ticket, false, None)));
-                }
-            }
-        }
-        for ((topic, partition), ticket, in_doubt, error) in dead {
-            let cause = error.or_else(|| self.last_error.clone());
-            let error = ClientError::DeliveryTimeout {
-                topic: topic.to_string(),
-                partition,
-                records: ticket.records,
-                after_ms: limit.as_millis() as u64,
-                in_doubt,
-                cause: cause.map_or("the records could not be sent fast enough".to_owned(), |e| e.to_string()),
-            };
-            self.counters.failed(ticket.records);
-            self.accumulator.resolve(&ticket, Err(error));
-        }
-    }
-
-    /// New epochs for partitions whose sequences have a gap. As the Java producer does, the epoch is
-    /// raised here; the broker takes any higher one that starts with sequence 0 (KIP-360).
-    fn renew(&mut self) {
-        let mut exhausted = false;
-        for lane in &mut self.lanes {
-            let Some(old) = lane.wants_identity() else {
-                continue;
-            };
-            match (old.epoch.checked_add(1), self.identity) {
-                (Some(epoch), _) => lane.renew(Identity { epoch, ..old }),
-                (None, Some(me)) if me.id != old.id => lane.renew(me),
-                (None, _) => exhausted = true,
-            }
-        }
-        if exhausted {
-            self.identity = None;
-            self.ask_identity();
-        }
-    }
-
-    fn connect(&mut self, id: i32) {
-        let node = self.nodes.entry(id).or_default();
-        node.conn = None;
-        if std::mem::replace(&mut node.connecting, true) {
-            return;
-        }
-        let client = self.client.clone();
-        let connect = async move {
-            let result = client.connection(To::Node(id), pool::Lane::Produce).await;
-            Event::Connected { node: id, result }
-        };
-        self.events.push(connect.boxed());
-    }
-
-    fn ask_metadata(&mut self) {
-        self.refresh.asking = true;
-        let (client, topics) = (self.client.clone(), self.accumulator.topics());
-        self.events.push(async move { Event::Metadata(client.metadata_once(Some(&topics), true).await) }.boxed());
-    }
-
-    fn ask_identity(&mut self) {
-        if std::mem::replace(&mut self.asking_identity, true) {
-            return;
-        }
-        let client = self.client.clone();
-        let pause = if self.last_error.is_some() { self.cfg.client.retry_backoff } else { Duration::ZERO };
-        let limit = self.cfg.client.request_timeout;
-        let ask = async move {
-            tokio::time::sleep(pause).await;
-            let make = |_| {
-                InitProducerIdRequest::default()
-                    .with_transactional_id(None)
-                    .with_transaction_timeout_ms(limit.as_millis() as i32)
-                    .with_producer_id(ProducerId(-1))
-                    .with_producer_epoch(-1)
-            };
-            let asked = client.send(To::Any, pool::Lane::Main, i16::MAX, limit, make).await;
-            Event::Identity(asked.and_then(|a| {
-                ClientError::check(a.error_code, || "asking for a producer id".to_owned())?;
-                Ok(Identity { id: a.producer_id.0, epoch: a.producer_epoch })
-            }))
-        };
-        self.events.push(ask.boxed());
     }
 }
