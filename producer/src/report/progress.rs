@@ -1,10 +1,11 @@
 //! What is shown while it runs: the progress bar, on a terminal only, and words about silence.
 
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::stall::{Change, Stall};
 use super::{Console, Tally, grouped, records};
@@ -17,13 +18,19 @@ pub fn bar(total: Option<u64>, quiet: bool) -> ProgressBar {
     }
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
     let template = match total {
-        Some(_) => "{bar:30} {human_pos}/{human_len} · {per_sec} · {eta} left{msg}",
-        None => "{spinner} {human_pos} records · {per_sec} · {elapsed}{msg}",
+        Some(_) => "{bar:30} {human_pos}/{human_len} · {rate} · {eta} left{msg}",
+        None => "{spinner} {human_pos} records · {rate} · {elapsed}{msg}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", write_rate));
     }
     bar
+}
+
+fn write_rate(state: &ProgressState, out: &mut dyn Write) {
+    let per_second = state.per_sec();
+    let decimals = usize::from(per_second < 100.0);
+    let _ = write!(out, "{per_second:.decimals$}/s");
 }
 
 /// Keeps the bar at what was acknowledged and says when the broker falls silent, until aborted.

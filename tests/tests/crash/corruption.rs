@@ -4,11 +4,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
+use tests::drivers::Library;
 use tests::dump::files;
 use tests::reader::{fetch, read_partition};
 use tests::server::Server;
 
-use crate::support::{connect, contents, fill, start};
+use crate::support::{connect, contents, fill, start, write};
 
 fn log_files(server: &Server) -> Vec<PathBuf> {
     files(&server.data_dir(), ".log", |name| name == "t-0")
@@ -28,8 +29,8 @@ fn a_torn_tail_is_cut_and_the_log_goes_on() {
         server.start_again();
         assert!(contents(&server, &["t"]) == before, "a tail of {torn} bytes:\n{}", server.log());
     }
-    let mut driver = tests::drivers::Library::Rdkafka.driver(&server);
-    crate::support::write(&mut driver, "t", "none", 50_000);
+    let mut driver = Library::Rdkafka.driver(&server);
+    write(&mut driver, "t", "none", 50_000);
     let raw = &mut connect(&server);
     let offsets: Vec<i64> = read_partition(raw, "t", 0).iter().map(|r| r.offset).collect();
     assert_eq!(offsets, (0..offsets.len() as i64).collect::<Vec<_>>(), "no gap where the tail was");
@@ -38,10 +39,12 @@ fn a_torn_tail_is_cut_and_the_log_goes_on() {
 #[test]
 fn a_flipped_bit_is_not_served_and_what_follows_is_kept() {
     let mut server = start(&[]);
-    fill(&server, &["t"]);
+    let mut driver = Library::Rdkafka.driver(&server);
+    driver.create_topic("t", 2, &[]).unwrap();
+    (0..7).for_each(|i| write(&mut driver, "t", "none", i * 1000));
     let before = read_partition(&mut connect(&server), "t", 0);
     server.kill();
-    // In the middle of the active segment, which is looked through after a crash.
+    // In the middle of the only segment, which is looked through after a crash.
     let active = log_files(&server).pop().unwrap();
     let mut bytes = std::fs::read(&active).unwrap();
     let middle = bytes.len() / 2;

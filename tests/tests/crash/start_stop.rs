@@ -54,7 +54,7 @@ fn sigterm_ends_cleanly_and_loses_nothing() {
 
 #[test]
 fn a_wrong_setting_is_refused_by_name() {
-    for (setting, value) in [("num.partitions", "many"), ("log.segment.bytes", "-5"), ("listeners", "nonsense")] {
+    for (setting, value) in [("num.partitions", "many"), ("log.segment.bytes", "-5"), ("listeners", "PLAINTEXT://127.0.0.1:port")] {
         let mut command = std::process::Command::new(tests::env::binary("mini-broker"));
         let dir = tempfile::tempdir().unwrap();
         command.arg("--data-dir").arg(dir.path()).arg("--override").arg(format!("{setting}={value}"));

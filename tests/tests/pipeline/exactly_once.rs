@@ -24,7 +24,7 @@ fn produce(server: &Server, from: u64, to: u64) {
     }
     let file = server.scratch().join("rows.csv");
     std::fs::write(&file, csv).expect("write the rows");
-    let mut command = producer(&server.bootstrap(), TOPIC);
+    let mut command = producer(&server.bootstrap(), TOPIC, "max");
     command.arg("--data").arg(&file).args(["--count", &(to - from).to_string()]);
     process::run(command, "").success();
 }

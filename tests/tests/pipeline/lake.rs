@@ -24,10 +24,14 @@ impl Lake {
         Lake::S3(s3)
     }
 
-    /// A `consumer` that fills this lake.
+    /// A `consumer` that fills this lake, as the member of a group named like the topic.
     pub fn consumer(&self, bootstrap: &str, topic: &str) -> Command {
+        self.consumer_of(topic, bootstrap, topic)
+    }
+
+    pub fn consumer_of(&self, group: &str, bootstrap: &str, topic: &str) -> Command {
         let mut command = Command::new(env::binary("consumer"));
-        command.args(["--bootstrap-server", bootstrap, "--topic", topic, "--group", "lake", "--status", "json"]);
+        command.args(["--bootstrap-server", bootstrap, "--topic", topic, "--group", group, "--status", "json"]);
         match self {
             Lake::Folder(dir) => command.arg("--to").arg(dir),
             Lake::S3(s3) => command
@@ -89,9 +93,9 @@ pub fn status_number(output: &str, field: &str) -> Option<i64> {
     })
 }
 
-/// `producer` for a topic, as fast as it goes.
-pub fn producer(bootstrap: &str, topic: &str) -> Command {
+/// `producer` for a topic.
+pub fn producer(bootstrap: &str, topic: &str, rate: &str) -> Command {
     let mut command = Command::new(env::binary("producer"));
-    command.args(["--bootstrap-server", bootstrap, "--topic", topic, "--rate", "max"]);
+    command.args(["--bootstrap-server", bootstrap, "--topic", topic, "--rate", rate]);
     command
 }

@@ -40,7 +40,7 @@ fn every_row_of_the_file_is_in_the_lake_once() {
     let wanted: Vec<_> = text.lines().skip(1).take(rows() as usize).map(columns).collect();
     assert_eq!(wanted.len() as u64, rows(), "the generator makes enough rows");
 
-    let mut produce = producer(&server.bootstrap(), TOPIC);
+    let mut produce = producer(&server.bootstrap(), TOPIC, "max");
     produce.arg("--data").arg(&file).args(["--count", &rows().to_string()]);
     process::run(produce, "").success();
 
@@ -64,8 +64,8 @@ fn every_row_of_the_file_is_in_the_lake_once() {
 
 fn in_csv(server: &Server, wanted: &HashMap<(String, String), u64>) {
     let lake = Lake::Folder(server.scratch().join("csv"));
-    let mut consume = lake.consumer(&server.bootstrap(), TOPIC);
-    consume.args(["--once", "--format", "csv", "--group", "csv"]);
+    let mut consume = lake.consumer_of("csv", &server.bootstrap(), TOPIC);
+    consume.args(["--once", "--format", "csv"]);
     process::run(consume, "").success();
     let mut lines = Vec::new();
     for (name, content) in lake.objects() {
@@ -80,8 +80,8 @@ fn in_csv(server: &Server, wanted: &HashMap<(String, String), u64>) {
 /// Read back by another implementation of the format.
 fn in_parquet(server: &Server) {
     let lake = Lake::Folder(server.scratch().join("parquet"));
-    let mut consume = lake.consumer(&server.bootstrap(), TOPIC);
-    consume.args(["--once", "--format", "parquet", "--group", "parquet"]);
+    let mut consume = lake.consumer_of("parquet", &server.bootstrap(), TOPIC);
+    consume.args(["--once", "--format", "parquet"]);
     process::run(consume, "").success();
     let code = "import sys, json, duckdb\n\
         pattern = sys.argv[1] + '/**/*.parquet'\n\

@@ -13,9 +13,9 @@ fn a_killed_broker_costs_neither_a_record_nor_a_second_copy() {
     let lake = Lake::folder(server.scratch());
     let mut consume = lake.consumer(&server.bootstrap(), "ticks");
     consume.args(["--rotate-records", "500", "--rotate-interval", "100ms"]);
-    let mut produce = producer(&server.bootstrap(), "ticks");
     // Slow enough that the restarts fall into it.
-    produce.args(["--rate", "15000", "--count", &COUNT.to_string(), "--status", "json"]);
+    let mut produce = producer(&server.bootstrap(), "ticks", "15000");
+    produce.args(["--count", &COUNT.to_string(), "--status", "json"]);
     let consumer_log = server.scratch().join("consumer.log");
     let mut producer = Process::start(produce, &server.scratch().join("producer.log"), None);
     let mut consumer = Process::start(consume, &consumer_log, None);
@@ -40,7 +40,7 @@ fn a_killed_broker_costs_neither_a_record_nor_a_second_copy() {
 fn without_a_broker_both_say_what_to_do_and_fail() {
     let nobody = format!("127.0.0.1:{}", tests::server::free_port());
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let mut produce = producer(&nobody, "ticks");
+    let mut produce = producer(&nobody, "ticks", "max");
     produce.args(["--count", "1"]);
     let mut consume = Lake::folder(scratch.path()).consumer(&nobody, "ticks");
     consume.arg("--once");
