@@ -24,8 +24,8 @@ test: setup ## Run every test (sets up the Python and Java clients first)
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
-test-kafka: setup ## Run the compatibility suite against Apache Kafka instead of mini-broker
-	MINI_BROKER_TEST_AGAINST=kafka $(CARGO) test -p tests --test compat --test protocol
+test-kafka: setup ## Run the same suites against Apache Kafka instead of mini-broker
+	MINI_BROKER_TEST_AGAINST=kafka $(CARGO) test -p tests --test compat --test protocol --test pipeline
 
 setup: ## Fetch what the client tests need: Python environments, Apache Kafka's jars (quick when there already)
 	@tests/setup.sh

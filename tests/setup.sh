@@ -54,7 +54,7 @@ java_driver() {
 
 need java "Install a JDK, 17 or newer (Debian: apt-get install openjdk-17-jdk-headless)."
 need javac "Install a JDK, 17 or newer (Debian: apt-get install openjdk-17-jdk-headless)."
-for name in confluent kafka-python-2 kafka-python-3 s3; do venv "$name"; done
+for name in confluent kafka-python-2 kafka-python-3 lake; do venv "$name"; done
 for version in 3.9 4.1; do
   kafka "$version"
   java_driver "$version"

@@ -83,7 +83,12 @@ impl Broker {
             clockwork: tokio::spawn(run_clockwork(Arc::clone(&node))),
             groups: Arc::clone(node.groups()),
         };
-        Ok(Broker { node, fs, tasks, held })
+        Ok(Broker {
+            node,
+            fs,
+            tasks,
+            held,
+        })
     }
 
     /// Where clients can reach this broker from this machine, as `host:port[,host:port]`.
@@ -102,7 +107,12 @@ impl Broker {
 
     /// Finishes what is in flight, brings everything to disk and marks the shutdown clean.
     pub async fn shutdown(self) {
-        let Broker { node, fs, mut tasks, held } = self;
+        let Broker {
+            node,
+            fs,
+            mut tasks,
+            held,
+        } = self;
         node.begin_stopping();
         // Members that wait for others would wait for long: they are told to look elsewhere.
         node.groups().stop();
@@ -154,16 +164,18 @@ fn open(fs: Arc<dyn Fs>, config: Arc<BrokerConfig>) -> Result<Node, StartError> 
         &checkpoints,
         now_ms,
     )?);
-    let groups =
-        Arc::new(GroupCoordinator::open(&config, Arc::clone(&topics), Arc::clone(&meta))?);
+    let groups = Arc::new(GroupCoordinator::open(
+        &config,
+        Arc::clone(&topics),
+        Arc::clone(&meta),
+    )?);
     Ok(Node::new(config, meta, topics, groups))
 }
 
 /// Retention and checkpoints.
 async fn run_clockwork(node: Arc<Node>) {
     let every = |ms: i64| Duration::from_millis(ms.max(1) as u64);
-    let mut retention =
-        tokio::time::interval(every(node.config().log_retention_check_interval_ms));
+    let mut retention = tokio::time::interval(every(node.config().log_retention_check_interval_ms));
     let mut checkpoint = tokio::time::interval(CHECKPOINT_INTERVAL);
     checkpoint.tick().await;
     loop {
@@ -179,14 +191,20 @@ async fn run_clockwork(node: Arc<Node>) {
 
 async fn blocking(node: &Arc<Node>, work: impl FnOnce(&Node) + Send + 'static) {
     let node = Arc::clone(node);
-    if tokio::task::spawn_blocking(move || work(&node)).await.is_err() {
+    if tokio::task::spawn_blocking(move || work(&node))
+        .await
+        .is_err()
+    {
         tracing::error!("work by the clock ended by a panic");
     }
 }
 
 /// What to tell people about the addresses, once, at the start.
 pub fn start_lines(broker: &Broker, listeners: &Listeners) -> Vec<String> {
-    let mut lines = vec![format!("clients use this bootstrap server: {}", broker.bootstrap_servers())];
+    let mut lines = vec![format!(
+        "clients use this bootstrap server: {}",
+        broker.bootstrap_servers()
+    )];
     let config = broker.node.config();
     let wildcard = listeners.iter().any(|l| l.is_wildcard());
     if !wildcard {
@@ -214,11 +232,16 @@ pub fn start_lines(broker: &Broker, listeners: &Listeners) -> Vec<String> {
 }
 
 fn private_advertised(config: &BrokerConfig) -> Option<String> {
-    config.advertised_listeners.0.iter().map(|a| a.host.clone()).find(|host| {
-        host == "localhost"
-            || host.parse::<IpAddr>().is_ok_and(|ip| match ip {
-                IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-                IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
-            })
-    })
+    config
+        .advertised_listeners
+        .0
+        .iter()
+        .map(|a| a.host.clone())
+        .find(|host| {
+            host == "localhost"
+                || host.parse::<IpAddr>().is_ok_and(|ip| match ip {
+                    IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+                    IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+                })
+        })
 }

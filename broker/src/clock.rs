@@ -20,7 +20,10 @@ pub struct SteadyClock {
 impl SteadyClock {
     /// Starts now.
     pub fn start() -> Self {
-        SteadyClock { base_ms: wall_ms(), base: Instant::now() }
+        SteadyClock {
+            base_ms: wall_ms(),
+            base: Instant::now(),
+        }
     }
 
     /// Milliseconds since 1970, as of the start, plus what has really passed.

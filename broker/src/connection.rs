@@ -145,7 +145,9 @@ impl Connection {
 
     /// Reads what the socket holds; false at the end of the stream.
     fn read_some(&mut self) -> Result<bool, Closed> {
-        let want = self.missing_bytes()?.clamp(1, READ_STEP_BYTES.max(self.input.len()));
+        let want = self
+            .missing_bytes()?
+            .clamp(1, READ_STEP_BYTES.max(self.input.len()));
         self.input.reserve(want);
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Ok(false),
@@ -163,7 +165,10 @@ impl Connection {
         let got = i32::from_be_bytes(*head);
         match usize::try_from(got) {
             Ok(len) if len <= self.max_frame => Ok(Some(len)),
-            _ => Err(Closed::FrameSize { got, max: self.max_frame }),
+            _ => Err(Closed::FrameSize {
+                got,
+                max: self.max_frame,
+            }),
         }
     }
 
@@ -178,7 +183,9 @@ impl Connection {
     /// Starts every request that is complete.
     async fn take_frames(&mut self) -> Result<(), Closed> {
         while !self.hold && self.waiting.len() < MAX_IN_FLIGHT {
-            let Some(len) = self.frame_len()? else { return Ok(()) };
+            let Some(len) = self.frame_len()? else {
+                return Ok(());
+            };
             if self.input.len() < 4 + len {
                 return Ok(());
             }

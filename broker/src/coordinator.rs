@@ -131,7 +131,10 @@ impl GroupCoordinator {
             ]),
         };
         let topic = self.topics.create_or_get(new).await?;
-        let partition = topic.partition(0).cloned().ok_or(CoordinatorError::Unavailable)?;
+        let partition = topic
+            .partition(0)
+            .cloned()
+            .ok_or(CoordinatorError::Unavailable)?;
         self.lock().partition = Some(partition);
         Ok(())
     }
@@ -154,7 +157,13 @@ impl GroupCoordinator {
             state.waiting.insert(token, answer);
             let output = request(&mut state.coordinator, self.clock.now_ms(), token);
             self.carry_out(&mut state, output);
-            (Waiting { coordinator: self, token }, reply)
+            (
+                Waiting {
+                    coordinator: self,
+                    token,
+                },
+                reply,
+            )
         };
         self.changed.notify_one();
         let reply = reply.await;
@@ -204,7 +213,9 @@ impl GroupCoordinator {
             Ok(wait) => {
                 state.unindexed.extend(output.records);
                 let replies = state.take_waiting(output.replies);
-                let Some((partition, offset)) = wait else { return deliver(replies) };
+                let Some((partition, offset)) = wait else {
+                    return deliver(replies);
+                };
                 tokio::spawn(async move {
                     // A failed flush drops the replies: their clients are told that the
                     // coordinator is not available, never that all is well.
@@ -216,7 +227,9 @@ impl GroupCoordinator {
             Err(error) => {
                 tracing::error!(%error, "a change of groups or offsets was not stored");
                 let refusal = GroupError::CoordinatorNotAvailable;
-                let replies = state.coordinator.revert(self.clock.now_ms(), output, refusal);
+                let replies = state
+                    .coordinator
+                    .revert(self.clock.now_ms(), output, refusal);
                 deliver(state.take_waiting(replies));
             }
         }
@@ -227,7 +240,10 @@ impl GroupCoordinator {
         state: &mut State,
         records: &[Change],
     ) -> Result<Option<(Arc<Partition>, i64)>, CoordinatorError> {
-        let partition = state.partition.clone().ok_or(CoordinatorError::Unavailable)?;
+        let partition = state
+            .partition
+            .clone()
+            .ok_or(CoordinatorError::Unavailable)?;
         let now_ms = wall_ms();
         let mut batch = BatchBuilder::new(Compression::None);
         for (key, value) in records {
@@ -292,7 +308,9 @@ impl GroupCoordinator {
     pub fn save_index(&self) {
         let (changes, upto) = {
             let mut state = self.lock();
-            let Some(partition) = state.partition.clone() else { return };
+            let Some(partition) = state.partition.clone() else {
+                return;
+            };
             if state.unindexed.is_empty() {
                 return;
             }

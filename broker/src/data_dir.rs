@@ -12,9 +12,13 @@ const LOCK_FILE: &str = ".lock";
 /// Why the data directory cannot be used, with what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    #[error("the data directory {0} is in use by another broker: stop that one, or choose another directory with --data-dir")]
+    #[error(
+        "the data directory {0} is in use by another broker: stop that one, or choose another directory with --data-dir"
+    )]
     InUse(PathBuf),
-    #[error("the data directory {path} cannot be used: {source}; make it writable for this user, or choose another with --data-dir")]
+    #[error(
+        "the data directory {path} cannot be used: {source}; make it writable for this user, or choose another with --data-dir"
+    )]
     Io { path: PathBuf, source: io::Error },
 }
 
@@ -29,7 +33,10 @@ pub struct DataDir {
 impl DataDir {
     /// Takes the directory, or says who has it.
     pub fn hold(dir: &Path) -> Result<DataDir, DataDirError> {
-        let fail = |source| DataDirError::Io { path: dir.to_owned(), source };
+        let fail = |source| DataDirError::Io {
+            path: dir.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(fail)?;
         let file = OpenOptions::new()
             .create(true)
@@ -50,15 +57,24 @@ impl DataDir {
 }
 
 fn flock(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?)
+    Ok(rustix::fs::flock(
+        file,
+        FlockOperation::NonBlockingLockExclusive,
+    )?)
 }
 
 fn posix_lock(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?)
+    Ok(rustix::fs::fcntl_lock(
+        file,
+        FlockOperation::NonBlockingLockExclusive,
+    )?)
 }
 
 fn is_held(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied
+    )
 }
 
 #[cfg(test)]
@@ -69,7 +85,10 @@ mod tests {
     fn a_directory_has_one_holder() {
         let dir = tempfile::tempdir().unwrap();
         let held = DataDir::hold(dir.path()).unwrap();
-        assert!(matches!(DataDir::hold(dir.path()), Err(DataDirError::InUse(_))));
+        assert!(matches!(
+            DataDir::hold(dir.path()),
+            Err(DataDirError::InUse(_))
+        ));
         drop(held);
         DataDir::hold(dir.path()).unwrap();
     }

@@ -41,7 +41,10 @@ struct Said {
     log_start_offset: i64,
 }
 
-const NOTHING_SAID: Said = Said { high_watermark: -1, log_start_offset: -1 };
+const NOTHING_SAID: Said = Said {
+    high_watermark: -1,
+    log_start_offset: -1,
+};
 
 #[derive(Debug)]
 struct Session {
@@ -92,7 +95,11 @@ pub struct Asked {
 impl FetchSessions {
     /// Room for `slots` sessions (`max.incremental.fetch.session.cache.slots`).
     pub fn new(slots: usize) -> Self {
-        FetchSessions { sessions: HashMap::new(), slots, last_id: 0 }
+        FetchSessions {
+            sessions: HashMap::new(),
+            slots,
+            last_id: 0,
+        }
     }
 
     /// Sessions alive.
@@ -119,8 +126,17 @@ impl FetchSessions {
             self.sessions.remove(&asked.session_id);
         }
         // −1 ends a session, 0 asks for a new one.
-        let session_id = if asked.session_epoch == 0 { self.create(asked, &wants) } else { 0 };
-        Ok(Context { session_id, incremental: false, wants, epoch: 1 })
+        let session_id = if asked.session_epoch == 0 {
+            self.create(asked, &wants)
+        } else {
+            0
+        };
+        Ok(Context {
+            session_id,
+            incremental: false,
+            wants,
+            epoch: 1,
+        })
     }
 
     fn create(&mut self, asked: Asked, wants: &[Want]) -> i32 {
@@ -167,7 +183,10 @@ impl FetchSessions {
         wants: Vec<Want>,
         forgotten: &[Key],
     ) -> Result<Context, SessionError> {
-        let session = self.sessions.get_mut(&asked.session_id).ok_or(SessionError::NotFound)?;
+        let session = self
+            .sessions
+            .get_mut(&asked.session_id)
+            .ok_or(SessionError::NotFound)?;
         if session.epoch != asked.session_epoch {
             return Err(SessionError::InvalidEpoch);
         }
@@ -182,10 +201,20 @@ impl FetchSessions {
         if session.wants.is_empty() || session.wants.len() > MAX_PARTITIONS {
             let wants = session.wants.iter().map(|(w, _)| w.clone()).collect();
             self.sessions.remove(&asked.session_id);
-            return Ok(Context { session_id: 0, incremental: false, wants, epoch });
+            return Ok(Context {
+                session_id: 0,
+                incremental: false,
+                wants,
+                epoch,
+            });
         }
         let wants = session.wants.iter().map(|(w, _)| w.clone()).collect();
-        Ok(Context { session_id: asked.session_id, incremental: true, wants, epoch })
+        Ok(Context {
+            session_id: asked.session_id,
+            incremental: true,
+            wants,
+            epoch,
+        })
     }
 
     /// Tells, for the answer to `context`, whether a partition goes into it, and remembers what
@@ -202,7 +231,9 @@ impl FetchSessions {
         let mut with_data = Vec::new();
         for one in news {
             let place = session.places.get(&one.key).copied();
-            let said = place.and_then(|p| session.wants.get_mut(p)).map(|(_, said)| said);
+            let said = place
+                .and_then(|p| session.wants.get_mut(p))
+                .map(|(_, said)| said);
             let Some(said) = said else {
                 included.push(true);
                 continue;
@@ -270,13 +301,18 @@ impl Session {
             return;
         }
         let moved: std::collections::HashSet<&Key> = keys.iter().collect();
-        self.wants.sort_by_key(|(want, _)| moved.contains(&want.key));
+        self.wants
+            .sort_by_key(|(want, _)| moved.contains(&want.key));
         self.renumber();
     }
 
     fn renumber(&mut self) {
-        self.places =
-            self.wants.iter().enumerate().map(|(at, (w, _))| (w.key.clone(), at)).collect();
+        self.places = self
+            .wants
+            .iter()
+            .enumerate()
+            .map(|(at, (w, _))| (w.key.clone(), at))
+            .collect();
     }
 }
 
@@ -285,34 +321,69 @@ mod tests {
     use super::*;
 
     fn key(partition: i32) -> Key {
-        Key { topic: TopicKey::Name("t".into()), partition }
+        Key {
+            topic: TopicKey::Name("t".into()),
+            partition,
+        }
     }
     fn want(partition: i32, fetch_offset: i64) -> Want {
-        Want { key: key(partition), fetch_offset, max_bytes: 1, leader_epoch: -1 }
+        Want {
+            key: key(partition),
+            fetch_offset,
+            max_bytes: 1,
+            leader_epoch: -1,
+        }
     }
     fn asked(session_id: i32, session_epoch: i32, now_ms: i64) -> Asked {
-        Asked { session_id, session_epoch, by_id: false, now_ms }
+        Asked {
+            session_id,
+            session_epoch,
+            by_id: false,
+            now_ms,
+        }
     }
     fn news(partition: i32, high_watermark: i64, has_data: bool) -> News {
-        News { key: key(partition), high_watermark, log_start_offset: 0, has_data, is_error: false }
+        News {
+            key: key(partition),
+            high_watermark,
+            log_start_offset: 0,
+            has_data,
+            is_error: false,
+        }
     }
 
     #[test]
     fn an_answer_within_a_session_holds_only_news() {
         let mut s = FetchSessions::new(2);
-        let full = s.begin(asked(0, 0, 0), vec![want(0, 0), want(1, 0)], &[]).unwrap();
+        let full = s
+            .begin(asked(0, 0, 0), vec![want(0, 0), want(1, 0)], &[])
+            .unwrap();
         assert!(full.session_id > 0 && !full.incremental);
-        assert_eq!(s.say(&full, &[news(0, 5, true), news(1, 0, false)]), [true, true]);
+        assert_eq!(
+            s.say(&full, &[news(0, 5, true), news(1, 0, false)]),
+            [true, true]
+        );
 
-        let next = s.begin(asked(full.session_id, 1, 1), vec![want(0, 5)], &[]).unwrap();
+        let next = s
+            .begin(asked(full.session_id, 1, 1), vec![want(0, 5)], &[])
+            .unwrap();
         assert!(next.incremental);
         // The one with data went to the back.
         assert_eq!(next.wants, [want(1, 0), want(0, 5)]);
-        assert_eq!(s.say(&next, &[news(1, 0, false), news(0, 5, false)]), [false, false]);
+        assert_eq!(
+            s.say(&next, &[news(1, 0, false), news(0, 5, false)]),
+            [false, false]
+        );
 
-        let third = s.begin(asked(full.session_id, 2, 2), vec![], &[key(1)]).unwrap();
+        let third = s
+            .begin(asked(full.session_id, 2, 2), vec![], &[key(1)])
+            .unwrap();
         assert_eq!(third.wants, [want(0, 5)]);
-        assert_eq!(s.say(&third, &[news(0, 6, false)]), [true], "a moved high watermark is news");
+        assert_eq!(
+            s.say(&third, &[news(0, 6, false)]),
+            [true],
+            "a moved high watermark is news"
+        );
     }
 
     #[test]
@@ -331,10 +402,19 @@ mod tests {
     #[test]
     fn unknown_sessions_and_wrong_epochs_are_refused() {
         let mut s = FetchSessions::new(2);
-        assert_eq!(s.begin(asked(7, 1, 0), vec![], &[]), Err(SessionError::NotFound));
+        assert_eq!(
+            s.begin(asked(7, 1, 0), vec![], &[]),
+            Err(SessionError::NotFound)
+        );
         let c = s.begin(asked(0, 0, 0), vec![want(0, 0)], &[]).unwrap();
-        assert_eq!(s.begin(asked(c.session_id, 2, 0), vec![], &[]), Err(SessionError::InvalidEpoch));
-        let by_id = Asked { by_id: true, ..asked(c.session_id, 1, 0) };
+        assert_eq!(
+            s.begin(asked(c.session_id, 2, 0), vec![], &[]),
+            Err(SessionError::InvalidEpoch)
+        );
+        let by_id = Asked {
+            by_id: true,
+            ..asked(c.session_id, 1, 0)
+        };
         assert_eq!(s.begin(by_id, vec![], &[]), Err(SessionError::TopicIds));
     }
 
@@ -342,10 +422,14 @@ mod tests {
     fn a_final_epoch_ends_the_session_and_an_empty_one_goes() {
         let mut s = FetchSessions::new(2);
         let c = s.begin(asked(0, 0, 0), vec![want(0, 0)], &[]).unwrap();
-        let last = s.begin(asked(c.session_id, -1, 0), vec![want(0, 0)], &[]).unwrap();
+        let last = s
+            .begin(asked(c.session_id, -1, 0), vec![want(0, 0)], &[])
+            .unwrap();
         assert_eq!((last.session_id, s.len()), (0, 0));
         let c = s.begin(asked(0, 0, 0), vec![want(0, 0)], &[]).unwrap();
-        let emptied = s.begin(asked(c.session_id, 1, 0), vec![], &[key(0)]).unwrap();
+        let emptied = s
+            .begin(asked(c.session_id, 1, 0), vec![], &[key(0)])
+            .unwrap();
         assert_eq!((emptied.session_id, s.len()), (0, 0));
     }
 
@@ -355,7 +439,9 @@ mod tests {
         let first = s.begin(asked(0, 0, 0), vec![want(0, 0)], &[]).unwrap();
         let second = s.begin(asked(0, 0, 10), vec![want(0, 0)], &[]).unwrap();
         assert_eq!(second.session_id, 0, "no room: served without a session");
-        let third = s.begin(asked(0, 0, EVICTION_MS + 1), vec![want(0, 0)], &[]).unwrap();
+        let third = s
+            .begin(asked(0, 0, EVICTION_MS + 1), vec![want(0, 0)], &[])
+            .unwrap();
         assert!(third.session_id > 0 && third.session_id != first.session_id);
         assert_eq!(s.len(), 1);
     }

@@ -31,7 +31,10 @@ fn main() -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => {
             eprintln!("mini-broker: the runtime did not start: {error}");
@@ -52,9 +55,10 @@ fn init_log(filter: &str) -> Result<(), String> {
 }
 
 async fn run(config: config::BrokerConfig) -> ExitCode {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         eprintln!("mini-broker: signals cannot be received");
         return ExitCode::FAILURE;
     };
@@ -72,7 +76,11 @@ async fn run(config: config::BrokerConfig) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tracing::info!(cluster_id = broker.cluster_id(), took_ms = started.elapsed().as_millis() as u64, "started");
+    tracing::info!(
+        cluster_id = broker.cluster_id(),
+        took_ms = started.elapsed().as_millis() as u64,
+        "started"
+    );
     for line in mini_broker::start_lines(&broker, &listeners) {
         match line.strip_prefix("WARNING: ") {
             Some(warning) => tracing::warn!("{warning}"),

@@ -77,7 +77,9 @@ impl Node {
     }
     /// Fetch sessions; hold the guard briefly.
     pub fn fetch_sessions(&self) -> MutexGuard<'_, FetchSessions> {
-        self.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fetch_sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
     /// The wall clock.
     pub fn now_ms(&self) -> i64 {
@@ -99,7 +101,10 @@ impl Node {
     pub fn advertised(&self, local: SocketAddr) -> (String, u16) {
         let on = self.bound().iter().find(|b| b.addr.port() == local.port());
         let named = on.and_then(|b| {
-            let listener = Listener { port: b.addr.port(), ..b.listener.clone() };
+            let listener = Listener {
+                port: b.addr.port(),
+                ..b.listener.clone()
+            };
             let (host, port) = self.config.advertised_listeners.for_listener(&listener)?;
             Some((host.to_owned(), port))
         });

@@ -62,7 +62,9 @@ pub async fn write_parts(
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 tokio::time::timeout(stall, stream.writable())
                     .await
-                    .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client takes no data"))??;
+                    .map_err(|_| {
+                        io::Error::new(io::ErrorKind::TimedOut, "the client takes no data")
+                    })??;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),

@@ -20,9 +20,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Why the broker cannot listen, with what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("{0} is in use: another broker or program listens there; stop it, or choose another port with --listen HOST:PORT")]
+    #[error(
+        "{0} is in use: another broker or program listens there; stop it, or choose another port with --listen HOST:PORT"
+    )]
     InUse(String),
-    #[error("{0} is not an address of this machine: listen on 0.0.0.0 and name the public address with --advertise")]
+    #[error(
+        "{0} is not an address of this machine: listen on 0.0.0.0 and name the public address with --advertise"
+    )]
     NotLocal(String),
     #[error("{0} may not be opened by this user: choose a port above 1023")]
     Denied(String),
@@ -42,7 +46,11 @@ pub async fn bind(config: &BrokerConfig) -> Result<Vec<(Listener, TcpListener)>,
 }
 
 async fn bind_one(listener: &Listener, config: &BrokerConfig) -> Result<TcpListener, ListenError> {
-    let host = if listener.host.is_empty() { "0.0.0.0" } else { &listener.host };
+    let host = if listener.host.is_empty() {
+        "0.0.0.0"
+    } else {
+        &listener.host
+    };
     let shown = host_port(host, listener.port);
     let addrs: Vec<SocketAddr> = tokio::net::lookup_host((host, listener.port))
         .await
@@ -64,7 +72,11 @@ async fn bind_one(listener: &Listener, config: &BrokerConfig) -> Result<TcpListe
 }
 
 fn listen(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // A restart finds its port again although old connections linger.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
@@ -75,7 +87,10 @@ fn listen(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 pub fn bound(open: &[(Listener, TcpListener)]) -> io::Result<Vec<Bound>> {
     open.iter()
         .map(|(listener, socket)| {
-            Ok(Bound { listener: listener.clone(), addr: socket.local_addr()? })
+            Ok(Bound {
+                listener: listener.clone(),
+                addr: socket.local_addr()?,
+            })
         })
         .collect()
 }
@@ -156,13 +171,20 @@ impl Limits {
         }
         counts.0 += 1;
         counts.1.insert(ip, from_ip + 1);
-        Some(Place { limits: Arc::clone(self), ip })
+        Some(Place {
+            limits: Arc::clone(self),
+            ip,
+        })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.limits.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .limits
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         counts.0 = counts.0.saturating_sub(1);
         if let Some(n) = counts.1.get_mut(&self.ip) {
             *n -= 1;

@@ -30,17 +30,27 @@ pub fn check(histories: &[History], read: &BTreeMap<i64, u64>) -> Vec<String> {
     }
     let mut twice: Vec<_> = places.iter().filter(|(_, at)| at.len() > 1).collect();
     twice.sort();
-    wrong.extend(twice.iter().map(|(value, at)| format!("duplicate: value {value} at offsets {at:?}")));
+    wrong.extend(
+        twice
+            .iter()
+            .map(|(value, at)| format!("duplicate: value {value} at offsets {at:?}")),
+    );
     for (producer, history) in histories.iter().enumerate() {
         let mut last = None;
         for (value, fate) in &history.sent {
             let at = places.get(value).and_then(|at| at.first()).copied();
             match (fate, at) {
-                (Fate::Acknowledged(offset), None) => wrong.push(format!("lost write: value {value}, acknowledged at {offset}")),
+                (Fate::Acknowledged(offset), None) => wrong.push(format!(
+                    "lost write: value {value}, acknowledged at {offset}"
+                )),
                 (Fate::Acknowledged(offset), Some(at)) if *offset != at => {
-                    wrong.push(format!("inconsistent offset: value {value} acknowledged at {offset}, read at {at}"));
+                    wrong.push(format!(
+                        "inconsistent offset: value {value} acknowledged at {offset}, read at {at}"
+                    ));
                 }
-                (Fate::Failed, Some(at)) => wrong.push(format!("failed write seen: value {value} at {at}")),
+                (Fate::Failed, Some(at)) => {
+                    wrong.push(format!("failed write seen: value {value} at {at}"))
+                }
                 _ => {}
             }
             if let Some(at) = at {
@@ -63,7 +73,9 @@ mod tests {
     use super::*;
 
     fn history(sent: &[(u64, Fate)]) -> Vec<History> {
-        vec![History { sent: sent.to_vec() }]
+        vec![History {
+            sent: sent.to_vec(),
+        }]
     }
 
     fn log(entries: &[(i64, u64)]) -> BTreeMap<i64, u64> {
@@ -72,24 +84,48 @@ mod tests {
 
     #[test]
     fn a_kept_promise_passes() {
-        let sent = history(&[(1, Fate::Acknowledged(0)), (2, Fate::Unknown), (3, Fate::Failed), (4, Fate::Acknowledged(1))]);
+        let sent = history(&[
+            (1, Fate::Acknowledged(0)),
+            (2, Fate::Unknown),
+            (3, Fate::Failed),
+            (4, Fate::Acknowledged(1)),
+        ]);
         assert_eq!(check(&sent, &log(&[(0, 1), (1, 4)])), Vec::<String>::new());
     }
 
     #[test]
     fn each_broken_promise_is_found() {
-        let ok = Fate::Acknowledged;
-        let cases: [(&str, &[(u64, Fate)], &[(i64, u64)]); 6] = [
-            ("lost write", &[(1, ok(0)), (2, ok(1))], &[(0, 1)]),
+        type Case = (&'static str, &'static [(u64, Fate)], &'static [(i64, u64)]);
+        let cases: [Case; 6] = [
+            (
+                "lost write",
+                &[(1, Fate::Acknowledged(0)), (2, Fate::Acknowledged(1))],
+                &[(0, 1)],
+            ),
             ("duplicate", &[(1, Fate::Unknown)], &[(0, 1), (1, 1)]),
-            ("inconsistent offset", &[(1, ok(5))], &[(0, 1)]),
+            (
+                "inconsistent offset",
+                &[(1, Fate::Acknowledged(5))],
+                &[(0, 1)],
+            ),
             ("failed write seen", &[(1, Fate::Failed)], &[(0, 1)]),
-            ("order", &[(1, Fate::Unknown), (2, ok(0))], &[(0, 2), (1, 1)]),
-            ("gap", &[(1, ok(0)), (2, ok(2))], &[(0, 1), (2, 2)]),
+            (
+                "order",
+                &[(1, Fate::Unknown), (2, Fate::Acknowledged(0))],
+                &[(0, 2), (1, 1)],
+            ),
+            (
+                "gap",
+                &[(1, Fate::Acknowledged(0)), (2, Fate::Acknowledged(2))],
+                &[(0, 1), (2, 2)],
+            ),
         ];
         for (name, sent, read) in cases {
             let wrong = check(&history(sent), &log(read));
-            assert!(wrong.iter().any(|w| w.starts_with(name)), "{name}: {wrong:?}");
+            assert!(
+                wrong.iter().any(|w| w.starts_with(name)),
+                "{name}: {wrong:?}"
+            );
         }
     }
 }

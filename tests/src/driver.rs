@@ -12,15 +12,27 @@ impl std::fmt::Debug for Hex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = &self.0[..self.0.len().min(40)];
         write!(f, "b\"{}\"", shown.escape_ascii())?;
-        if shown.len() < self.0.len() { write!(f, "…{} bytes", self.0.len()) } else { Ok(()) }
+        if shown.len() < self.0.len() {
+            write!(f, "…{} bytes", self.0.len())
+        } else {
+            Ok(())
+        }
     }
 }
 
 impl Serialize for Hex {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let text: String =
-            self.0.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect();
+        let text: String = self
+            .0
+            .iter()
+            .flat_map(|b| {
+                [
+                    DIGITS[usize::from(b >> 4)] as char,
+                    DIGITS[usize::from(b & 15)] as char,
+                ]
+            })
+            .collect();
         s.serialize_str(&text)
     }
 }
@@ -28,8 +40,15 @@ impl Serialize for Hex {
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Hex, D::Error> {
         let text = String::deserialize(d)?;
-        let pair = |i| u8::from_str_radix(text.get(i..i + 2).unwrap_or("?"), 16).map_err(serde::de::Error::custom);
-        (0..text.len()).step_by(2).map(pair).collect::<Result<_, _>>().map(Hex)
+        let pair = |i| {
+            u8::from_str_radix(text.get(i..i + 2).unwrap_or("?"), 16)
+                .map_err(serde::de::Error::custom)
+        };
+        (0..text.len())
+            .step_by(2)
+            .map(pair)
+            .collect::<Result<_, _>>()
+            .map(Hex)
     }
 }
 
@@ -68,7 +87,10 @@ pub struct Read {
 
 impl Read {
     pub fn text(&self) -> String {
-        self.value.as_ref().map(|v| String::from_utf8_lossy(&v.0).into_owned()).unwrap_or_default()
+        self.value
+            .as_ref()
+            .map(|v| String::from_utf8_lossy(&v.0).into_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -92,15 +114,27 @@ pub struct From {
 
 impl From {
     pub fn beginning(partition: i32) -> From {
-        From { partition, offset: None, timestamp: None }
+        From {
+            partition,
+            offset: None,
+            timestamp: None,
+        }
     }
 
     pub fn offset(partition: i32, offset: i64) -> From {
-        From { partition, offset: Some(offset), timestamp: None }
+        From {
+            partition,
+            offset: Some(offset),
+            timestamp: None,
+        }
     }
 
     pub fn timestamp(partition: i32, timestamp: i64) -> From {
-        From { partition, offset: None, timestamp: Some(timestamp) }
+        From {
+            partition,
+            offset: None,
+            timestamp: Some(timestamp),
+        }
     }
 }
 
@@ -148,7 +182,12 @@ pub struct Committed {
 /// One client library.
 pub trait Driver: Send {
     fn connect(&mut self, bootstrap: &str) -> Outcome<()>;
-    fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Outcome<()>;
+    fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Outcome<()>;
     fn delete_topic(&mut self, topic: &str) -> Outcome<()>;
     /// The offsets of the records, or −1 each with acks 0.
     fn produce(&mut self, request: &Produce) -> Outcome<Vec<i64>>;
@@ -159,6 +198,11 @@ pub trait Driver: Send {
     fn state(&mut self, member: &str, seen: u64, wait_ms: u64) -> Outcome<State>;
     /// Commits what the member has read.
     fn commit(&mut self, member: &str, metadata: &str) -> Outcome<()>;
-    fn committed(&mut self, group: &str, topic: &str, partitions: &[i32]) -> Outcome<Vec<Committed>>;
+    fn committed(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Outcome<Vec<Committed>>;
     fn close(&mut self, member: &str) -> Outcome<()>;
 }

@@ -6,20 +6,35 @@ use std::path::{Path, PathBuf};
 pub fn profile_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("a test knows its own executable");
     // target/<profile>/deps/<test>-<hash>
-    exe.ancestors().nth(2).expect("test executables lie in target/<profile>/deps").to_path_buf()
+    exe.ancestors()
+        .nth(2)
+        .expect("test executables lie in target/<profile>/deps")
+        .to_path_buf()
 }
 
 /// A binary of the workspace, built beforehand by `make test`.
 pub fn binary(name: &str) -> PathBuf {
     let path = profile_dir().join(name);
-    assert!(path.exists(), "{} is missing: run `make test`, or `cargo build` first", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `make test`, or `cargo build` first",
+        path.display()
+    );
     path
 }
 
 /// A part of the test environment that `make setup` lays out.
 pub fn test_env(part: &str) -> PathBuf {
-    let path = profile_dir().parent().expect("target").join("test-env").join(part);
-    assert!(path.exists(), "{} is missing: run `make setup`", path.display());
+    let path = profile_dir()
+        .parent()
+        .expect("target")
+        .join("test-env")
+        .join(part);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make setup`",
+        path.display()
+    );
     path
 }
 
@@ -36,9 +51,19 @@ pub fn java(version: &str, heap_mib: u32) -> std::process::Command {
     let mut command = std::process::Command::new("java");
     command
         .arg(format!("-Xmx{heap_mib}m"))
-        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
-        .arg(format!("-Dlog4j.configuration=file:{}", logging.join("log4j.properties").display()))
-        .arg(format!("-Dlog4j2.configurationFile={}", logging.join("log4j2.properties").display()))
+        .args([
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+        ])
+        .arg(format!(
+            "-Dlog4j.configuration=file:{}",
+            logging.join("log4j.properties").display()
+        ))
+        .arg(format!(
+            "-Dlog4j2.configurationFile={}",
+            logging.join("log4j2.properties").display()
+        ))
         .arg("-cp")
         .arg(format!("{}:{}/*", driver.display(), jars.display()));
     command
@@ -47,7 +72,9 @@ pub fn java(version: &str, heap_mib: u32) -> std::process::Command {
 /// A number from the environment, for a longer or shorter run.
 pub fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
         Err(_) => default,
     }
 }

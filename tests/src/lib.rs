@@ -14,7 +14,7 @@ pub mod env;
 pub mod process;
 pub mod random;
 pub mod raw;
-pub mod s3;
 pub mod reader;
+pub mod s3;
 pub mod server;
 pub mod wait;

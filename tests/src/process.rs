@@ -19,10 +19,19 @@ impl Process {
     /// Starts `command`, appending what it prints to `log`. `scratch` is removed if the test process dies first.
     pub fn start(mut command: Command, log: &Path, scratch: Option<&Path>) -> Process {
         let out = append_to(log);
-        command.stdin(Stdio::null()).stderr(out.try_clone().expect("duplicate a file handle")).stdout(out);
-        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        command
+            .stdin(Stdio::null())
+            .stderr(out.try_clone().expect("duplicate a file handle"))
+            .stdout(out);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let watchdog = Watchdog::start(child.id(), scratch);
-        Process { child, watchdog, log: log.to_path_buf() }
+        Process {
+            child,
+            watchdog,
+            log: log.to_path_buf(),
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -46,7 +55,11 @@ impl Process {
     /// Waits for the end of a program that ends by itself, or was asked to.
     pub fn wait(&mut self) -> ExitStatus {
         let log = self.log.clone();
-        let name = format!("process {} to end; it printed:\n{}", self.child.id(), read_lossy(&log));
+        let name = format!(
+            "process {} to end; it printed:\n{}",
+            self.child.id(),
+            read_lossy(&log)
+        );
         wait::until_some(&name, || self.exited())
     }
 
@@ -79,9 +92,16 @@ impl Process {
     }
 
     fn status_number(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a live process");
-        let line = status.lines().find(|l| l.starts_with(field)).expect("a field of /proc/PID/status");
-        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number of KiB")
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("a live process");
+        let line = status
+            .lines()
+            .find(|l| l.starts_with(field))
+            .expect("a field of /proc/PID/status");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .expect("a number of KiB")
     }
 }
 
@@ -98,7 +118,10 @@ struct Watchdog(Child);
 impl Watchdog {
     fn start(pid: u32, scratch: Option<&Path>) -> Watchdog {
         let child = Command::new("sh")
-            .args(["-c", r#"read -r _; kill -9 "$0"; [ -z "$1" ] || { sleep 1; rm -rf -- "$1"; }"#])
+            .args([
+                "-c",
+                r#"read -r _; kill -9 "$0"; [ -z "$1" ] || { sleep 1; rm -rf -- "$1"; }"#,
+            ])
             .arg(pid.to_string())
             .arg(scratch.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
@@ -125,15 +148,26 @@ pub struct Finished {
 impl Finished {
     #[track_caller]
     pub fn success(self) -> Finished {
-        assert!(self.status.success(), "{}\nstdout:\n{}\nstderr:\n{}", self.status, self.stdout, self.stderr);
+        assert!(
+            self.status.success(),
+            "{}\nstdout:\n{}\nstderr:\n{}",
+            self.status,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }
 
 /// Runs a program to its end with `input` on its stdin.
 pub fn run(mut command: Command, input: &str) -> Finished {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
@@ -150,9 +184,15 @@ pub fn run(mut command: Command, input: &str) -> Finished {
 }
 
 fn append_to(path: &Path) -> File {
-    OpenOptions::new().create(true).append(true).open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 fn read_lossy(path: &Path) -> String {
-    std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    std::fs::read(path)
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .unwrap_or_default()
 }

@@ -8,7 +8,7 @@ impl Random {
         Random(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,16 +18,25 @@ impl Random {
 
     /// A number below `limit`, which must not be zero.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.number() % limit as u64) as usize
     }
 
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
+        (0..len).map(|_| self.number() as u8).collect()
     }
 
     /// Bytes a compressor can shorten: words out of a small vocabulary.
     pub fn text(&mut self, len: usize) -> Vec<u8> {
-        const WORDS: [&str; 8] = ["NYSE ", "volume ", "open ", "close ", "2021-05-31 ", "1234.5 ", "high ", "low "];
+        const WORDS: [&str; 8] = [
+            "NYSE ",
+            "volume ",
+            "open ",
+            "close ",
+            "2021-05-31 ",
+            "1234.5 ",
+            "high ",
+            "low ",
+        ];
         let mut text = Vec::with_capacity(len + 16);
         while text.len() < len {
             text.extend_from_slice(WORDS[self.below(WORDS.len())].as_bytes());

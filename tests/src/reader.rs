@@ -18,7 +18,10 @@ pub fn fetch(raw: &mut Raw, topic: &str, partition: i32, offset: i64) -> (i16, i
     let topic = FetchTopic::default()
         .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
         .with_partitions(vec![wanted]);
-    let request = FetchRequest::default().with_min_bytes(0).with_max_bytes(16 << 20).with_topics(vec![topic]);
+    let request = FetchRequest::default()
+        .with_min_bytes(0)
+        .with_max_bytes(16 << 20)
+        .with_topics(vec![topic]);
     let answer = raw.call(&request, 12);
     assert_eq!(answer.error_code, 0, "a fetch as such");
     let data = &answer.responses[0].partitions[0];
@@ -45,6 +48,9 @@ pub fn read_partition(raw: &mut Raw, topic: &str, partition: i32) -> Vec<Record>
         if end >= high_watermark {
             return all;
         }
-        assert!(end > next, "{topic}-{partition}: nothing at {next}, but the end is {high_watermark}");
+        assert!(
+            end > next,
+            "{topic}-{partition}: nothing at {next}, but the end is {high_watermark}"
+        );
     }
 }

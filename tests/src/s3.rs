@@ -18,11 +18,23 @@ impl S3 {
     pub fn start() -> S3 {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
-        let mut command = Command::new(env::test_env("venv-s3").join("bin/moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).env("MOTO_ENABLE_ISO_REGIONS", "false");
-        let process = Process::start(command, &scratch.path().join("moto.log"), Some(scratch.path()));
-        wait::until("the S3 server to listen", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        S3 { port, _process: process, _scratch: scratch }
+        let mut command = Command::new(env::test_env("venv-lake").join("bin/moto_server"));
+        command
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .env("MOTO_ENABLE_ISO_REGIONS", "false");
+        let process = Process::start(
+            command,
+            &scratch.path().join("moto.log"),
+            Some(scratch.path()),
+        );
+        wait::until("the S3 server to listen", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        S3 {
+            port,
+            _process: process,
+            _scratch: scratch,
+        }
     }
 
     pub fn endpoint(&self) -> String {
@@ -52,7 +64,8 @@ impl S3 {
             \x20 print(json.dumps([o['Key'], s3.get_object(Bucket=sys.argv[2], Key=o['Key'])['Body'].read().hex()]))";
         let said = self.python(code, &[bucket, prefix]);
         let parse = |line: &str| {
-            let (key, body): (String, crate::driver::Hex) = serde_json::from_str(line).expect("a key and its bytes");
+            let (key, body): (String, crate::driver::Hex) =
+                serde_json::from_str(line).expect("a key and its bytes");
             (key, body.0)
         };
         said.lines().map(parse).collect()
@@ -60,8 +73,13 @@ impl S3 {
 
     fn python(&self, code: &str, args: &[&str]) -> String {
         let prelude = "import sys, boto3; s3 = boto3.client('s3', endpoint_url=sys.argv[1])\n";
-        let mut command = Command::new(env::test_env("venv-s3").join("bin/python"));
-        command.arg("-c").arg(format!("{prelude}{code}")).arg(self.endpoint()).args(args).envs(S3::credentials());
+        let mut command = Command::new(env::test_env("venv-lake").join("bin/python"));
+        command
+            .arg("-c")
+            .arg(format!("{prelude}{code}"))
+            .arg(self.endpoint())
+            .args(args)
+            .envs(S3::credentials());
         command.env("AWS_DEFAULT_REGION", "us-east-1");
         process::run(command, "").success().stdout
     }

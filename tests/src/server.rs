@@ -54,10 +54,23 @@ impl Server {
     }
 
     pub fn start_kind(kind: Kind, settings: &[(&str, &str)]) -> Server {
-        let scratch = tempfile::Builder::new().prefix("mini-broker-test-").tempdir().expect("a temporary directory");
-        let settings = COMMON.iter().chain(settings).map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let mut server =
-            Server { kind, settings, port: free_port(), controller_port: free_port(), process: None, scratch };
+        let scratch = tempfile::Builder::new()
+            .prefix("mini-broker-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let settings = COMMON
+            .iter()
+            .chain(settings)
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect();
+        let mut server = Server {
+            kind,
+            settings,
+            port: free_port(),
+            controller_port: free_port(),
+            process: None,
+            scratch,
+        };
         if kind == Kind::Kafka {
             server.format_kafka();
         }
@@ -115,7 +128,11 @@ impl Server {
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the server runs already");
         let command = self.command();
-        self.process = Some(Process::start(command, &self.log_path(), Some(self.scratch.path())));
+        self.process = Some(Process::start(
+            command,
+            &self.log_path(),
+            Some(self.scratch.path()),
+        ));
     }
 
     pub fn wait_until_serving(&mut self) {
@@ -126,9 +143,16 @@ impl Server {
             }
             let process = self.process.as_mut().expect("a started server");
             if let Some(status) = process.exited() {
-                panic!("the server ended while starting ({status}):\n{}", tail(&process.output()));
+                panic!(
+                    "the server ended while starting ({status}):\n{}",
+                    tail(&process.output())
+                );
             }
-            assert!(started.elapsed() < wait::PATIENCE, "the server does not answer:\n{}", tail(&process.output()));
+            assert!(
+                started.elapsed() < wait::PATIENCE,
+                "the server does not answer:\n{}",
+                tail(&process.output())
+            );
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
@@ -148,7 +172,11 @@ impl Server {
         match self.kind {
             Kind::MiniBroker => {
                 let mut command = Command::new(env::binary("mini-broker"));
-                command.arg("--listen").arg(self.bootstrap()).arg("--data-dir").arg(self.data_dir());
+                command
+                    .arg("--listen")
+                    .arg(self.bootstrap())
+                    .arg("--data-dir")
+                    .arg(self.data_dir());
                 for (name, value) in &self.settings {
                     command.arg("--override").arg(format!("{name}={value}"));
                 }
@@ -157,7 +185,10 @@ impl Server {
             }
             Kind::Kafka => {
                 let mut command = env::java("4.1", 512);
-                command.arg("kafka.Kafka").arg(self.write_properties()).current_dir(self.scratch.path());
+                command
+                    .arg("kafka.Kafka")
+                    .arg(self.write_properties())
+                    .current_dir(self.scratch.path());
                 command
             }
         }
@@ -181,7 +212,14 @@ impl Server {
 
     fn format_kafka(&self) {
         let mut command = env::java("4.1", 256);
-        command.args(["kafka.tools.StorageTool", "format", "--standalone", "-t", "bWluaS1icm9rZXItdGVzdA", "-c"]);
+        command.args([
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+            "-t",
+            "bWluaS1icm9rZXItdGVzdA",
+            "-c",
+        ]);
         command.arg(self.write_properties());
         process::run(command, "").success();
     }

@@ -18,7 +18,10 @@ pub fn until_some<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = question() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain for {what}"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use uuid::Uuid;
 
@@ -23,7 +25,10 @@ pub async fn handle(call: Call, request: CreateTopicsRequest) -> Answer {
     for topic in &request.topics {
         let twice = times.get(&*topic.name.0).is_some_and(|n| *n > 1);
         let made = if twice {
-            Err(Refused::new(ResponseError::InvalidRequest, "Duplicate topic name."))
+            Err(Refused::new(
+                ResponseError::InvalidRequest,
+                "Duplicate topic name.",
+            ))
         } else {
             create(&call, topic, request.validate_only).await
         };
@@ -39,7 +44,10 @@ struct Refused {
 
 impl Refused {
     fn new(error: ResponseError, message: impl Into<String>) -> Self {
-        Refused { error, message: message.into() }
+        Refused {
+            error,
+            message: message.into(),
+        }
     }
 }
 
@@ -53,7 +61,10 @@ async fn create(call: &Call, topic: &CreatableTopic, dry: bool) -> Result<Made, 
     let mut overrides = BTreeMap::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
-            let text = format!("Null value not supported for topic configs: {}", &*config.name);
+            let text = format!(
+                "Null value not supported for topic configs: {}",
+                &*config.name
+            );
             return Err(Refused::new(ResponseError::InvalidConfig, text));
         };
         overrides.insert(config.name.to_string(), value.to_string());
@@ -64,13 +75,22 @@ async fn create(call: &Call, topic: &CreatableTopic, dry: bool) -> Result<Made, 
         configs: overrides.clone(),
     };
     let partitions = new.partitions;
-    let refused = |e: crate::topics::TopicsError| Refused::new(error_code::of_topics(&e), e.to_string());
+    let refused =
+        |e: crate::topics::TopicsError| Refused::new(error_code::of_topics(&e), e.to_string());
     if dry {
         call.node.topics().check_new(&new).map_err(refused)?;
-        return Ok(Made { id: Uuid::nil(), partitions, overrides });
+        return Ok(Made {
+            id: Uuid::nil(),
+            partitions,
+            overrides,
+        });
     }
     let created = call.node.topics().create(new).await.map_err(refused)?;
-    Ok(Made { id: created.id(), partitions, overrides })
+    Ok(Made {
+        id: created.id(),
+        partitions,
+        overrides,
+    })
 }
 
 /// How many partitions, by count or by assignment.
@@ -85,7 +105,9 @@ fn partitions(call: &Call, topic: &CreatableTopic) -> Result<i32, Refused> {
             )),
             (f, _) if f > 1 => Err(Refused::new(
                 ResponseError::InvalidReplicationFactor,
-                format!("Unable to replicate the partition {f} time(s): there is one broker. Use 1, or -1 for the default."),
+                format!(
+                    "Unable to replicate the partition {f} time(s): there is one broker. Use 1, or -1 for the default."
+                ),
             )),
             _ => Err(Refused::new(
                 ResponseError::InvalidReplicationFactor,
@@ -100,20 +122,33 @@ fn partitions(call: &Call, topic: &CreatableTopic) -> Result<i32, Refused> {
         ));
     }
     let node_id = call.node.node_id();
-    let mut indexes: Vec<i32> = topic.assignments.iter().map(|a| a.partition_index).collect();
+    let mut indexes: Vec<i32> = topic
+        .assignments
+        .iter()
+        .map(|a| a.partition_index)
+        .collect();
     indexes.sort_unstable();
     let consecutive = indexes.iter().enumerate().all(|(at, &i)| i as usize == at);
-    let here = topic.assignments.iter().all(|a| a.broker_ids.len() == 1 && a.broker_ids[0].0 == node_id);
+    let here = topic
+        .assignments
+        .iter()
+        .all(|a| a.broker_ids.len() == 1 && a.broker_ids[0].0 == node_id);
     if !(consecutive && here) {
         return Err(Refused::new(
             ResponseError::InvalidReplicaAssignment,
-            format!("Partitions must be numbered from 0 and each be assigned to broker {node_id} alone."),
+            format!(
+                "Partitions must be numbered from 0 and each be assigned to broker {node_id} alone."
+            ),
         ));
     }
     Ok(indexes.len() as i32)
 }
 
-fn result(call: &Call, topic: &CreatableTopic, made: Result<Made, Refused>) -> CreatableTopicResult {
+fn result(
+    call: &Call,
+    topic: &CreatableTopic,
+    made: Result<Made, Refused>,
+) -> CreatableTopicResult {
     let result = CreatableTopicResult::default().with_name(topic.name.clone());
     match made {
         Err(refused) => {
@@ -121,7 +156,10 @@ fn result(call: &Call, topic: &CreatableTopic, made: Result<Made, Refused>) -> C
                 .with_error_code(refused.error.code())
                 .with_error_message(Some(text(refused.message)));
             if call.version >= 5 {
-                result.with_num_partitions(-1).with_replication_factor(-1).with_configs(Some(Vec::new()))
+                result
+                    .with_num_partitions(-1)
+                    .with_replication_factor(-1)
+                    .with_configs(Some(Vec::new()))
             } else {
                 result
             }

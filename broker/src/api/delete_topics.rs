@@ -24,7 +24,11 @@ pub async fn handle(call: Call, request: DeleteTopicsRequest) -> Answer {
         });
         by_state.collect()
     } else {
-        request.topic_names.iter().map(|n| Named::Name(n.to_string())).collect()
+        request
+            .topic_names
+            .iter()
+            .map(|n| Named::Name(n.to_string()))
+            .collect()
     };
     let mut responses = Vec::with_capacity(asked.len());
     for named in asked {
@@ -41,7 +45,12 @@ async fn delete(call: &Call, named: Named) -> DeletableTopicResult {
             Some(name.clone()),
             Uuid::nil(),
         ),
-        Named::Id(id) => (call.node.topics().by_id(*id), ResponseError::UnknownTopicId, None, *id),
+        Named::Id(id) => (
+            call.node.topics().by_id(*id),
+            ResponseError::UnknownTopicId,
+            None,
+            *id,
+        ),
         Named::Both => (None, ResponseError::InvalidRequest, None, Uuid::nil()),
     };
     let mut result = DeletableTopicResult::default();

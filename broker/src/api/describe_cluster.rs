@@ -19,8 +19,10 @@ pub async fn handle(call: Call, request: DescribeClusterRequest) -> Answer {
     }
     let (host, port) = endpoint(&call);
     let me = BrokerId(call.node.node_id());
-    let broker =
-        DescribeClusterBroker::default().with_broker_id(me).with_host(host).with_port(port);
+    let broker = DescribeClusterBroker::default()
+        .with_broker_id(me)
+        .with_host(host)
+        .with_port(port);
     let response = DescribeClusterResponse::default()
         .with_cluster_id(text(call.node.cluster_id()))
         .with_controller_id(me)

@@ -29,9 +29,9 @@ pub async fn handle(call: Call, request: DescribeConfigsRequest) -> Answer {
                     .map(|d| entry(&call, &request, d));
                 result.with_configs(configs.collect())
             }
-            Err((error, message)) => {
-                result.with_error_code(error.code()).with_error_message(Some(text(message)))
-            }
+            Err((error, message)) => result
+                .with_error_code(error.code())
+                .with_error_message(Some(text(message))),
         }
     });
     let results = results.collect();
@@ -61,7 +61,10 @@ fn describe(
         }
         BROKER => Err((
             ResponseError::InvalidRequest,
-            format!("Unexpected broker id, expected {}, but received {name}", call.node.node_id()),
+            format!(
+                "Unexpected broker id, expected {}, but received {name}",
+                call.node.node_id()
+            ),
         )),
         BROKER_LOGGER => Ok(Vec::new()),
         other => Err((
@@ -71,7 +74,11 @@ fn describe(
     }
 }
 
-fn entry(call: &Call, request: &DescribeConfigsRequest, d: Described) -> DescribeConfigsResourceResult {
+fn entry(
+    call: &Call,
+    request: &DescribeConfigsRequest,
+    d: Described,
+) -> DescribeConfigsResourceResult {
     let mut entry = DescribeConfigsResourceResult::default()
         .with_name(text(d.name))
         .with_value(d.value.map(text))
@@ -94,4 +101,3 @@ fn entry(call: &Call, request: &DescribeConfigsRequest, d: Described) -> Describ
     }
     entry
 }
-

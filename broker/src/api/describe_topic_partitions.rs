@@ -19,14 +19,22 @@ const MAX_PARTITIONS: usize = 2000;
 
 pub async fn handle(call: Call, request: DescribeTopicPartitionsRequest) -> Answer {
     let mut names: Vec<String> = if request.topics.is_empty() {
-        call.node.topics().all().iter().map(|t| t.name().to_owned()).collect()
+        call.node
+            .topics()
+            .all()
+            .iter()
+            .map(|t| t.name().to_owned())
+            .collect()
     } else {
         request.topics.iter().map(|t| t.name.to_string()).collect()
     };
     names.sort_unstable();
     names.dedup();
     let (from_topic, from_partition) = match &request.cursor {
-        Some(cursor) => (cursor.topic_name.to_string(), cursor.partition_index.max(0) as usize),
+        Some(cursor) => (
+            cursor.topic_name.to_string(),
+            cursor.partition_index.max(0) as usize,
+        ),
         None => (String::new(), 0),
     };
     let mut left = (request.response_partition_limit.max(1) as usize).min(MAX_PARTITIONS);
@@ -36,7 +44,11 @@ pub async fn handle(call: Call, request: DescribeTopicPartitionsRequest) -> Answ
             next = Some(cursor(name, 0));
             break;
         }
-        let skip = if *name == from_topic { from_partition } else { 0 };
+        let skip = if *name == from_topic {
+            from_partition
+        } else {
+            0
+        };
         let Some(topic) = call.node.topics().by_name(name) else {
             topics.push(missing(name));
             continue;
@@ -49,13 +61,16 @@ pub async fn handle(call: Call, request: DescribeTopicPartitionsRequest) -> Answ
             break;
         }
     }
-    let response =
-        DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next);
+    let response = DescribeTopicPartitionsResponse::default()
+        .with_topics(topics)
+        .with_next_cursor(next);
     call.answer(&response)
 }
 
 fn cursor(name: &str, partition: usize) -> Cursor {
-    Cursor::default().with_topic_name(topic_name(name)).with_partition_index(partition as i32)
+    Cursor::default()
+        .with_topic_name(topic_name(name))
+        .with_partition_index(partition as i32)
 }
 
 fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
@@ -85,7 +100,13 @@ fn describe(
             .with_eligible_leader_replicas(Some(Vec::new()))
             .with_last_known_elr(Some(Vec::new()))
     };
-    let partitions: Vec<_> = topic.partitions().iter().skip(skip).take(limit).map(one).collect();
+    let partitions: Vec<_> = topic
+        .partitions()
+        .iter()
+        .skip(skip)
+        .take(limit)
+        .map(one)
+        .collect();
     let taken = partitions.len();
     let described = DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(topic_name(topic.name())))

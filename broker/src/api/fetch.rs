@@ -34,7 +34,8 @@ pub async fn handle(call: Call, request: FetchRequest) -> Answer {
     let targets: Vec<Target> = context.wants.iter().map(|w| target(&call, w)).collect();
     let limits = Limits {
         min_bytes: request.min_bytes.max(0) as usize,
-        max_bytes: (request.max_bytes.max(0) as usize).min(call.node.config().fetch_max_bytes.max(0) as usize),
+        max_bytes: (request.max_bytes.max(0) as usize)
+            .min(call.node.config().fetch_max_bytes.max(0) as usize),
     };
     let found = wait_for_data(&call, &context, &targets, limits, request.max_wait_ms).await;
     answer(&call, &request, &context, found)
@@ -50,7 +51,11 @@ struct Limits {
 type Target = Result<Arc<Partition>, ResponseError>;
 
 fn topic_key(call: &Call, name: &StrBytes, id: Uuid) -> TopicKey {
-    if call.version >= 13 { TopicKey::Id(id) } else { TopicKey::Name(name.to_string()) }
+    if call.version >= 13 {
+        TopicKey::Id(id)
+    } else {
+        TopicKey::Name(name.to_string())
+    }
 }
 
 fn wants(call: &Call, request: &FetchRequest) -> Vec<Want> {
@@ -58,7 +63,10 @@ fn wants(call: &Call, request: &FetchRequest) -> Vec<Want> {
     for topic in &request.topics {
         let key = topic_key(call, &topic.topic.0, topic.topic_id);
         all.extend(topic.partitions.iter().map(|p| Want {
-            key: Key { topic: key.clone(), partition: p.partition },
+            key: Key {
+                topic: key.clone(),
+                partition: p.partition,
+            },
             fetch_offset: p.fetch_offset,
             max_bytes: p.partition_max_bytes,
             leader_epoch: p.current_leader_epoch,
@@ -71,16 +79,20 @@ fn forgotten(call: &Call, request: &FetchRequest) -> Vec<Key> {
     let mut all = Vec::new();
     for topic in &request.forgotten_topics_data {
         let key = topic_key(call, &topic.topic.0, topic.topic_id);
-        all.extend(topic.partitions.iter().map(|&p| Key { topic: key.clone(), partition: p }));
+        all.extend(topic.partitions.iter().map(|&p| Key {
+            topic: key.clone(),
+            partition: p,
+        }));
     }
     all
 }
 
 fn target(call: &Call, want: &Want) -> Target {
     let (topic, missing) = match &want.key.topic {
-        TopicKey::Name(name) => {
-            (call.node.topics().by_name(name), ResponseError::UnknownTopicOrPartition)
-        }
+        TopicKey::Name(name) => (
+            call.node.topics().by_name(name),
+            ResponseError::UnknownTopicOrPartition,
+        ),
         TopicKey::Id(id) => (call.node.topics().by_id(*id), ResponseError::UnknownTopicId),
     };
     let topic = topic.ok_or(missing)?;
@@ -165,12 +177,19 @@ fn look(context: &Context, targets: &[Target], limits: Limits) -> Found {
         failed |= data.error_code != 0;
         partitions.push(data);
     }
-    Found { partitions, complete: failed || total >= limits.min_bytes }
+    Found {
+        partitions,
+        complete: failed || total >= limits.min_bytes,
+    }
 }
 
 fn read(want: &Want, partition: &Arc<Partition>, max_bytes: usize, first: bool) -> PartitionData {
     if partition.is_deleted() {
-        return error_data(want.key.partition, ResponseError::UnknownTopicOrPartition, None);
+        return error_data(
+            want.key.partition,
+            ResponseError::UnknownTopicOrPartition,
+            None,
+        );
     }
     match partition.read(want.fetch_offset, max_bytes, first) {
         Ok(records) => PartitionData {
@@ -195,7 +214,11 @@ fn read(want: &Want, partition: &Arc<Partition>, max_bytes: usize, first: bool) 
     }
 }
 
-fn error_data(index: i32, error: ResponseError, partition: Option<&Arc<Partition>>) -> PartitionData {
+fn error_data(
+    index: i32,
+    error: ResponseError,
+    partition: Option<&Arc<Partition>>,
+) -> PartitionData {
     let known = partition.filter(|_| matches!(error, ResponseError::OffsetOutOfRange));
     PartitionData {
         index,
@@ -250,10 +273,14 @@ fn answer(
 
 fn topic_data(key: &TopicKey) -> TopicData {
     match key {
-        TopicKey::Name(name) => {
-            TopicData { name: super::support::topic_name(name), ..TopicData::default() }
-        }
-        TopicKey::Id(id) => TopicData { id: *id, ..TopicData::default() },
+        TopicKey::Name(name) => TopicData {
+            name: super::support::topic_name(name),
+            ..TopicData::default()
+        },
+        TopicKey::Id(id) => TopicData {
+            id: *id,
+            ..TopicData::default()
+        },
     }
 }
 

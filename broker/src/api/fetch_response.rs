@@ -40,7 +40,11 @@ pub struct Head {
 
 /// The whole frame, length first. `None` when it would pass 2 GiB.
 pub fn encode(version: i16, head: Head, topics: Vec<TopicData>) -> Option<Vec<Part>> {
-    let mut out = Out { version, parts: Vec::new(), buffer: BytesMut::with_capacity(256) };
+    let mut out = Out {
+        version,
+        parts: Vec::new(),
+        buffer: BytesMut::with_capacity(256),
+    };
     out.buffer.put_i32(0);
     out.buffer.put_i32(head.correlation_id);
     if ApiKey::Fetch.response_header_version(version) >= 1 {
@@ -180,11 +184,17 @@ mod tests {
             id: Uuid::from_u128(77),
             partitions: vec![partition(5, true), partition(6, false)],
         };
-        let head = Head { correlation_id: 9, error_code: 0, session_id: 12 };
+        let head = Head {
+            correlation_id: 9,
+            error_code: 0,
+            session_id: 12,
+        };
         let parts = encode(version, head, vec![topic]).unwrap();
         let mut all = Vec::new();
         for part in parts {
-            let Part::Buffer(b) = part else { panic!("no file was given") };
+            let Part::Buffer(b) = part else {
+                panic!("no file was given")
+            };
             all.extend_from_slice(&b);
         }
         all.into()
@@ -203,12 +213,19 @@ mod tests {
             assert!(frame.is_empty(), "v{version} leaves {} bytes", frame.len());
             let topic = &body.responses[0];
             let p = &topic.partitions[0];
-            assert_eq!((p.partition_index, p.error_code, p.high_watermark), (5, 3, 44));
+            assert_eq!(
+                (p.partition_index, p.error_code, p.high_watermark),
+                (5, 3, 44)
+            );
             assert_eq!(p.last_stable_offset, 43);
             assert_eq!(p.log_start_offset, if version >= 5 { 2 } else { -1 });
             assert_eq!(p.aborted_transactions.as_ref().map(Vec::len), Some(0));
             assert_eq!(topic.partitions[1].aborted_transactions, None);
-            assert_eq!(p.records.as_ref().map(Bytes::len), Some(0), "empty, never null");
+            assert_eq!(
+                p.records.as_ref().map(Bytes::len),
+                Some(0),
+                "empty, never null"
+            );
             if version >= 13 {
                 assert_eq!(topic.topic_id, Uuid::from_u128(77));
             } else {

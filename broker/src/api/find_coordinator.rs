@@ -62,8 +62,16 @@ async fn find(call: &Call, key_type: i8) -> Found {
     }
     if let Err(error) = call.node.groups().ready().await {
         tracing::error!(%error, "the topic of committed offsets could not be created");
-        return none(ResponseError::CoordinatorNotAvailable, "the offsets topic is not available");
+        return none(
+            ResponseError::CoordinatorNotAvailable,
+            "the offsets topic is not available",
+        );
     }
     let (host, port) = endpoint(call);
-    Found { error: None, node_id: call.node.node_id(), host, port }
+    Found {
+        error: None,
+        node_id: call.node.node_id(),
+        host,
+        port,
+    }
 }

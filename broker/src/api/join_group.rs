@@ -37,7 +37,11 @@ pub async fn handle(call: Call, request: JoinGroupRequest) -> Answer {
         can_skip_assignment: call.version >= 9,
     };
     let member_id = join.member_id.clone();
-    let reply = call.node.groups().submit(|groups, now, token| groups.join(now, token, join)).await;
+    let reply = call
+        .node
+        .groups()
+        .submit(|groups, now, token| groups.join(now, token, join))
+        .await;
     let response = match reply {
         Ok(Reply::Join(Ok(joined))) => joined_answer(call.version, joined),
         Ok(Reply::Join(Err(JoinRefused { error, member_id }))) => {

@@ -16,11 +16,20 @@ pub async fn handle(call: Call, request: LeaveGroupRequest) -> Answer {
         });
         many.collect()
     } else {
-        vec![LeavingMember { member_id: request.member_id.to_string(), group_instance_id: None }]
+        vec![LeavingMember {
+            member_id: request.member_id.to_string(),
+            group_instance_id: None,
+        }]
     };
-    let leave = LeaveRequest { group_id: request.group_id.to_string(), members };
-    let reply =
-        call.node.groups().submit(|groups, now, token| groups.leave(now, token, leave)).await;
+    let leave = LeaveRequest {
+        group_id: request.group_id.to_string(),
+        members,
+    };
+    let reply = call
+        .node
+        .groups()
+        .submit(|groups, now, token| groups.leave(now, token, leave))
+        .await;
     let response = match reply {
         Ok(Reply::Leave(Ok(left))) => left_answer(call.version, left),
         Ok(Reply::Leave(Err(error))) => refused(error_code::of_group(error)),

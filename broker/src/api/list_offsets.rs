@@ -49,7 +49,11 @@ pub async fn handle(call: Call, request: ListOffsetsRequest) -> Answer {
 }
 
 /// Offset, timestamp and epoch; −1 for "there is none".
-const NONE: Stamp = Stamp { offset: -1, timestamp: -1, leader_epoch: -1 };
+const NONE: Stamp = Stamp {
+    offset: -1,
+    timestamp: -1,
+    leader_epoch: -1,
+};
 
 fn find(
     call: &Call,
@@ -72,7 +76,11 @@ fn find(
 }
 
 fn by_timestamp(partition: &Arc<Partition>, timestamp: i64) -> Result<Stamp, ResponseError> {
-    let at = |offset, leader_epoch| Stamp { offset, timestamp: -1, leader_epoch };
+    let at = |offset, leader_epoch| Stamp {
+        offset,
+        timestamp: -1,
+        leader_epoch,
+    };
     let found = match timestamp {
         LATEST => Some(at(partition.last_stable_offset(), partition.latest_epoch())),
         EARLIEST | EARLIEST_LOCAL => {
@@ -80,8 +88,12 @@ fn by_timestamp(partition: &Arc<Partition>, timestamp: i64) -> Result<Stamp, Res
             Some(at(start, partition.epoch_at(start)))
         }
         LATEST_TIERED => None,
-        MAX_TIMESTAMP => partition.max_timestamp().map_err(|e| error_code::of_read(&e))?,
-        t => partition.offset_for_timestamp(t).map_err(|e| error_code::of_read(&e))?,
+        MAX_TIMESTAMP => partition
+            .max_timestamp()
+            .map_err(|e| error_code::of_read(&e))?,
+        t => partition
+            .offset_for_timestamp(t)
+            .map_err(|e| error_code::of_read(&e))?,
     };
     Ok(found.unwrap_or(NONE))
 }
@@ -94,8 +106,14 @@ fn partition_answer(
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
         Ok(stamp) => {
-            let response = response.with_offset(stamp.offset).with_timestamp(stamp.timestamp);
-            if version >= 4 { response.with_leader_epoch(stamp.leader_epoch) } else { response }
+            let response = response
+                .with_offset(stamp.offset)
+                .with_timestamp(stamp.timestamp);
+            if version >= 4 {
+                response.with_leader_epoch(stamp.leader_epoch)
+            } else {
+                response
+            }
         }
         Err(error) => response
             .with_error_code(error.code())

@@ -26,7 +26,10 @@ pub async fn handle(call: Call, request: MetadataRequest) -> Answer {
     let mut topics = Vec::new();
     if everything {
         let all = call.node.topics().all();
-        topics.extend(all.iter().map(|t| described(call.version, t, node_id, operations)));
+        topics.extend(
+            all.iter()
+                .map(|t| described(call.version, t, node_id, operations)),
+        );
     } else {
         for asked in request.topics.iter().flatten() {
             let name = asked.name.as_ref().map(|n| n.to_string());
@@ -40,9 +43,12 @@ pub async fn handle(call: Call, request: MetadataRequest) -> Answer {
                 }
                 None => match call.node.topics().by_id(asked.topic_id) {
                     Some(topic) => described(call.version, &topic, node_id, operations),
-                    None => {
-                        missing(call.version, None, asked.topic_id, ResponseError::UnknownTopicId)
-                    }
+                    None => missing(
+                        call.version,
+                        None,
+                        asked.topic_id,
+                        ResponseError::UnknownTopicId,
+                    ),
                 },
             });
         }
@@ -52,7 +58,9 @@ pub async fn handle(call: Call, request: MetadataRequest) -> Answer {
         .with_node_id(BrokerId(node_id))
         .with_host(host)
         .with_port(port);
-    let mut response = MetadataResponse::default().with_brokers(vec![broker]).with_topics(topics);
+    let mut response = MetadataResponse::default()
+        .with_brokers(vec![broker])
+        .with_topics(topics);
     if call.version >= 1 {
         response.controller_id = BrokerId(node_id);
     }
@@ -74,10 +82,14 @@ async fn by_name(call: &Call, name: &str, create: bool) -> Result<Arc<Topic>, Re
     if !create || !call.node.config().auto_create_topics_enable {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
-    call.node.topics().create_on_use(name).await.map_err(|error| {
-        tracing::warn!(topic = name, %error, "a topic could not be created on first use");
-        error_code::of_topics(&error)
-    })
+    call.node
+        .topics()
+        .create_on_use(name)
+        .await
+        .map_err(|error| {
+            tracing::warn!(topic = name, %error, "a topic could not be created on first use");
+            error_code::of_topics(&error)
+        })
 }
 
 fn described(version: i16, topic: &Topic, node_id: i32, operations: bool) -> MetadataResponseTopic {
@@ -88,7 +100,11 @@ fn described(version: i16, topic: &Topic, node_id: i32, operations: bool) -> Met
             .with_leader_id(BrokerId(node_id))
             .with_replica_nodes(me.clone())
             .with_isr_nodes(me);
-        if version >= 7 { described.with_leader_epoch(p.leader_epoch()) } else { described }
+        if version >= 7 {
+            described.with_leader_epoch(p.leader_epoch())
+        } else {
+            described
+        }
     });
     let mut answer = MetadataResponseTopic::default()
         .with_name(Some(topic_name(topic.name())))
@@ -116,6 +132,12 @@ fn missing(
         (None, 12..) => None,
         (name, _) => Some(topic_name(name.unwrap_or_default())),
     };
-    let answer = MetadataResponseTopic::default().with_error_code(error.code()).with_name(name);
-    if version >= 10 { answer.with_topic_id(id) } else { answer }
+    let answer = MetadataResponseTopic::default()
+        .with_error_code(error.code())
+        .with_name(name);
+    if version >= 10 {
+        answer.with_topic_id(id)
+    } else {
+        answer
+    }
 }

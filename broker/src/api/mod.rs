@@ -100,7 +100,13 @@ pub struct Api {
 
 macro_rules! api {
     ($key:ident, $request:ident, $module:ident) => {
-        api!($key, $request, $module, <kafka_protocol::messages::$request as Message>::VERSIONS.min, false)
+        api!(
+            $key,
+            $request,
+            $module,
+            <kafka_protocol::messages::$request as Message>::VERSIONS.min,
+            false
+        )
     };
     ($key:ident, $request:ident, $module:ident, $advertised_min:expr, $pipelined:expr) => {
         Api {
@@ -109,12 +115,14 @@ macro_rules! api {
             min: <kafka_protocol::messages::$request as Message>::VERSIONS.min,
             max: <kafka_protocol::messages::$request as Message>::VERSIONS.max,
             pipelined: $pipelined,
-            handle: |call, body| Box::pin(async move {
-                match decode::<kafka_protocol::messages::$request>(&call, body) {
-                    Ok(request) => $module::handle(call, request).await.into(),
-                    Err(why) => Reply::Close(why),
-                }
-            }),
+            handle: |call, body| {
+                Box::pin(async move {
+                    match decode::<kafka_protocol::messages::$request>(&call, body) {
+                        Ok(request) => $module::handle(call, request).await.into(),
+                        Err(why) => Reply::Close(why),
+                    }
+                })
+            },
         }
     };
 }
@@ -138,15 +146,24 @@ pub const TABLE: &[Api] = &[
     api!(CreateTopics, CreateTopicsRequest, create_topics),
     api!(DeleteTopics, DeleteTopicsRequest, delete_topics),
     api!(InitProducerId, InitProducerIdRequest, init_producer_id),
-    api!(OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, offset_for_leader_epoch),
+    api!(
+        OffsetForLeaderEpoch,
+        OffsetForLeaderEpochRequest,
+        offset_for_leader_epoch
+    ),
     api!(DescribeConfigs, DescribeConfigsRequest, describe_configs),
     api!(DescribeCluster, DescribeClusterRequest, describe_cluster),
-    api!(DescribeTopicPartitions, DescribeTopicPartitionsRequest, describe_topic_partitions),
+    api!(
+        DescribeTopicPartitions,
+        DescribeTopicPartitionsRequest,
+        describe_topic_partitions
+    ),
 ];
 
 /// The table as docs/PROTOCOL.md has it; a test holds the page to it.
 pub fn markdown_table() -> String {
-    let mut out = String::from("| Key | API | Versions told | Versions accepted |\n|---|---|---|---|\n");
+    let mut out =
+        String::from("| Key | API | Versions told | Versions accepted |\n|---|---|---|---|\n");
     for api in TABLE {
         out.push_str(&format!(
             "| {} | {:?} | {}–{} | {}–{} |\n",
@@ -169,7 +186,10 @@ pub struct Started {
 pub fn dispatch(node: &Arc<Node>, client: &Arc<Client>, frame: Bytes) -> Result<Started, String> {
     let header = wire::guard::check_header(&frame).map_err(|e| format!("request header: {e}"))?;
     let Some(api) = TABLE.iter().find(|a| a.key as i16 == header.api_key) else {
-        return Err(format!("API {} is not served (docs/PROTOCOL.md lists what is)", header.api_key));
+        return Err(format!(
+            "API {} is not served (docs/PROTOCOL.md lists what is)",
+            header.api_key
+        ));
     };
     let call = Call {
         node: Arc::clone(node),
@@ -182,7 +202,10 @@ pub fn dispatch(node: &Arc<Node>, client: &Arc<Client>, frame: Bytes) -> Result<
         if api.key == ApiKey::ApiVersions {
             // A client newer than we are gets a v0 body that tells the range (KIP-511).
             let reply = api_versions::unsupported(call).into();
-            return Ok(Started { answering: Box::pin(std::future::ready(reply)), pipelined: false });
+            return Ok(Started {
+                answering: Box::pin(std::future::ready(reply)),
+                pipelined: false,
+            });
         }
         return Err(format!(
             "{:?} version {}: served are {} to {}",
@@ -193,7 +216,10 @@ pub fn dispatch(node: &Arc<Node>, client: &Arc<Client>, frame: Bytes) -> Result<
     // The codec takes memory for as many elements as the client claims; the guard has counted.
     wire::guard::check(header.api_key, header.api_version, &body)
         .map_err(|e| format!("{:?} v{}: {e}", api.key, header.api_version))?;
-    Ok(Started { answering: (api.handle)(call, body), pipelined: api.pipelined })
+    Ok(Started {
+        answering: (api.handle)(call, body),
+        pipelined: api.pipelined,
+    })
 }
 
 fn decode<R: Decodable>(call: &Call, mut body: Bytes) -> Result<R, String> {
@@ -253,7 +279,6 @@ impl Call {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,17 +287,34 @@ mod tests {
     fn docs_protocol_lists_exactly_this_table() {
         let page = include_str!("../../../docs/PROTOCOL.md");
         let table = markdown_table();
-        assert!(page.contains(&table), "docs/PROTOCOL.md should hold:\n{table}");
-        let rows = page.lines().filter(|l| l.starts_with("| ") && l[2..3].parse::<u8>().is_ok());
-        assert_eq!(rows.count(), TABLE.len(), "a row of docs/PROTOCOL.md is not served");
+        assert!(
+            page.contains(&table),
+            "docs/PROTOCOL.md should hold:\n{table}"
+        );
+        let rows = page
+            .lines()
+            .filter(|l| l.starts_with("| ") && l[2..3].parse::<u8>().is_ok());
+        assert_eq!(
+            rows.count(),
+            TABLE.len(),
+            "a row of docs/PROTOCOL.md is not served"
+        );
     }
 
     #[test]
     fn the_table_is_in_order_and_its_versions_are_the_codecs() {
-        assert!(TABLE.windows(2).all(|w| (w[0].key as i16) < w[1].key as i16));
+        assert!(
+            TABLE
+                .windows(2)
+                .all(|w| (w[0].key as i16) < w[1].key as i16)
+        );
         for api in TABLE {
             let codec = api.key.valid_versions();
-            assert!(api.min >= codec.min && api.max <= codec.max, "{:?}", api.key);
+            assert!(
+                api.min >= codec.min && api.max <= codec.max,
+                "{:?}",
+                api.key
+            );
         }
     }
 }

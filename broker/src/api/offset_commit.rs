@@ -20,12 +20,19 @@ pub async fn handle(call: Call, request: OffsetCommitRequest) -> Answer {
         generation: request.generation_id_or_member_epoch,
         member_id: request.member_id.to_string(),
         group_instance_id: optional(request.group_instance_id.clone()),
-        retention_time_ms: if call.version <= 4 { request.retention_time_ms } else { -1 },
+        retention_time_ms: if call.version <= 4 {
+            request.retention_time_ms
+        } else {
+            -1
+        },
         group_not_found_allowed: call.version >= 9,
         topics,
     };
-    let reply =
-        call.node.groups().submit(|groups, now, token| groups.commit(now, token, commit)).await;
+    let reply = call
+        .node
+        .groups()
+        .submit(|groups, now, token| groups.commit(now, token, commit))
+        .await;
     let mut results: HashMap<(String, i32), i16> = HashMap::new();
     let all = match reply {
         Ok(Reply::Commit(Ok(topics))) => {
@@ -74,10 +81,17 @@ fn known_topics(call: &Call, request: &OffsetCommitRequest) -> Vec<CommitTopic> 
             .map(|p| CommitPartition {
                 partition: p.partition_index,
                 offset: p.committed_offset,
-                leader_epoch: if call.version >= 6 { p.committed_leader_epoch } else { -1 },
+                leader_epoch: if call.version >= 6 {
+                    p.committed_leader_epoch
+                } else {
+                    -1
+                },
                 metadata: optional(p.committed_metadata.clone()),
             });
-        CommitTopic { name: asked.name.to_string(), partitions: known.collect() }
+        CommitTopic {
+            name: asked.name.to_string(),
+            partitions: known.collect(),
+        }
     });
     topics.filter(|t| !t.partitions.is_empty()).collect()
 }

@@ -19,7 +19,10 @@ pub async fn handle(call: Call, request: OffsetFetchRequest) -> Answer {
         return many_groups(call, request);
     }
     let asked: Asked = request.topics.map(|topics| {
-        topics.into_iter().map(|t| (t.name.to_string(), t.partition_indexes)).collect()
+        topics
+            .into_iter()
+            .map(|t| (t.name.to_string(), t.partition_indexes))
+            .collect()
     });
     let found = fetch(&call, &request.group_id, asked.as_ref());
     let mut response = OffsetFetchResponse::default();
@@ -56,7 +59,9 @@ fn fetch(
 ) -> Result<Vec<FetchedTopic>, ResponseError> {
     call.node
         .groups()
-        .look(|groups, now_ms| groups.fetch_offsets(now_ms, group, None, -1, asked.map(Vec::as_slice)))
+        .look(|groups, now_ms| {
+            groups.fetch_offsets(now_ms, group, None, -1, asked.map(Vec::as_slice))
+        })
         .map_err(error_code::of_group)
 }
 
@@ -67,7 +72,11 @@ fn single_topic(version: i16, topic: FetchedTopic) -> OffsetFetchResponseTopic {
             .with_committed_offset(p.offset)
             .with_metadata(Some(text(p.metadata)))
             .with_error_code(p.error.map_or(0, |e| error_code::of_group(e).code()));
-        if version >= 5 { answer.with_committed_leader_epoch(p.leader_epoch) } else { answer }
+        if version >= 5 {
+            answer.with_committed_leader_epoch(p.leader_epoch)
+        } else {
+            answer
+        }
     });
     OffsetFetchResponseTopic::default()
         .with_name(topic_name(topic.name))
@@ -77,7 +86,10 @@ fn single_topic(version: i16, topic: FetchedTopic) -> OffsetFetchResponseTopic {
 fn many_groups(call: Call, request: OffsetFetchRequest) -> Answer {
     let groups = request.groups.into_iter().map(|asked| {
         let topics: Asked = asked.topics.map(|topics| {
-            topics.into_iter().map(|t| (t.name.to_string(), t.partition_indexes)).collect()
+            topics
+                .into_iter()
+                .map(|t| (t.name.to_string(), t.partition_indexes))
+                .collect()
         });
         let found = fetch(&call, &asked.group_id, topics.as_ref());
         let group = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);

@@ -28,7 +28,9 @@ pub async fn handle(call: Call, request: OffsetForLeaderEpochRequest) -> Answer 
 fn end_of(topic: Option<&Arc<Topic>>, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
     let found = partition_of(topic, asked.partition).and_then(|partition| {
         check_leader_epoch(&partition, asked.current_leader_epoch)?;
-        Ok(partition.epoch_end_offset(asked.leader_epoch).unwrap_or((-1, -1)))
+        Ok(partition
+            .epoch_end_offset(asked.leader_epoch)
+            .unwrap_or((-1, -1)))
     });
     let (error, (epoch, end)) = match found {
         Ok(found) => (0, found),

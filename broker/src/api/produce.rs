@@ -43,9 +43,14 @@ pub async fn handle(call: Call, request: ProduceRequest) -> Answer {
                 Some(_) if call.version >= 13 && topic.is_none() => {
                     Err(Refused::from(ResponseError::UnknownTopicId))
                 }
-                Some(acks) => {
-                    append(&call, &request, topic.as_ref(), data.index, data.records.as_ref(), acks)
-                }
+                Some(acks) => append(
+                    &call,
+                    &request,
+                    topic.as_ref(),
+                    data.index,
+                    data.records.as_ref(),
+                    acks,
+                ),
             });
         }
     }
@@ -69,24 +74,36 @@ struct Refused {
 
 impl From<ResponseError> for Refused {
     fn from(error: ResponseError) -> Self {
-        Refused { error, message: None }
+        Refused {
+            error,
+            message: None,
+        }
     }
 }
 
 impl From<BatchError> for Refused {
     fn from(e: BatchError) -> Self {
-        Refused { error: error_code::of_batch(&e), message: Some(e.to_string()) }
+        Refused {
+            error: error_code::of_batch(&e),
+            message: Some(e.to_string()),
+        }
     }
 }
 
 impl From<PartitionError> for Refused {
     fn from(e: PartitionError) -> Self {
-        Refused { error: error_code::of_partition(&e), message: Some(e.to_string()) }
+        Refused {
+            error: error_code::of_partition(&e),
+            message: Some(e.to_string()),
+        }
     }
 }
 
 fn refuse<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused { error, message: Some(message.into()) })
+    Err(Refused {
+        error,
+        message: Some(message.into()),
+    })
 }
 
 fn append(
@@ -98,16 +115,27 @@ fn append(
     acks: Acks,
 ) -> Result<(Arc<Partition>, Acked), Refused> {
     let partition = partition_of(topic, index)?;
-    let Some(topic) = topic else { return Err(ResponseError::UnknownTopicOrPartition.into()) };
+    let Some(topic) = topic else {
+        return Err(ResponseError::UnknownTopicOrPartition.into());
+    };
     if topic.is_internal() && &*call.client_id != ADMIN_CLIENT {
-        return refuse(ResponseError::InvalidTopicException, "clients may not write to internal topics");
+        return refuse(
+            ResponseError::InvalidTopicException,
+            "clients may not write to internal topics",
+        );
     }
     let config = topic.config();
     if request.acks == -1 && config.min_insync_replicas > 1 {
-        return refuse(ResponseError::NotEnoughReplicas, "min.insync.replicas is above 1 on a single node");
+        return refuse(
+            ResponseError::NotEnoughReplicas,
+            "min.insync.replicas is above 1 on a single node",
+        );
     }
     let Some(records) = records.filter(|r| !r.is_empty()) else {
-        return refuse(ResponseError::InvalidRecord, "a produce request holds exactly one record batch");
+        return refuse(
+            ResponseError::InvalidRecord,
+            "a produce request holds exactly one record batch",
+        );
     };
     let header = BatchHeader::parse(records)?;
     if records.len() > config.max_message_bytes.max(0) as usize {
@@ -121,19 +149,25 @@ fn append(
         );
     }
     if records.len() > header.size() {
-        return refuse(ResponseError::InvalidRecord, "a produce request holds exactly one record batch");
+        return refuse(
+            ResponseError::InvalidRecord,
+            "a produce request holds exactly one record batch",
+        );
     }
     let header = wire::batch::validate(records)?;
     check_batch(call, request, &header, topic, records)?;
     let now_ms = call.node.now_ms();
     let stamped = config.message_timestamp_type == TimestampType::LogAppendTime;
-    if !stamped && header.max_timestamp > now_ms.saturating_add(config.message_timestamp_after_max_ms) {
+    if !stamped
+        && header.max_timestamp > now_ms.saturating_add(config.message_timestamp_after_max_ms)
+    {
         return refuse(
             ResponseError::InvalidTimestamp,
             "the timestamp is further in the future than message.timestamp.after.max.ms allows",
         );
     }
-    if !stamped && header.base_timestamp >= 0
+    if !stamped
+        && header.base_timestamp >= 0
         && header.base_timestamp < now_ms.saturating_sub(config.message_timestamp_before_max_ms)
     {
         return refuse(
@@ -161,10 +195,16 @@ fn check_batch(
     records: &Bytes,
 ) -> Result<(), Refused> {
     if header.is_control() {
-        return refuse(ResponseError::InvalidRecord, "clients may not write control records");
+        return refuse(
+            ResponseError::InvalidRecord,
+            "clients may not write control records",
+        );
     }
     if header.compression()? == Compression::Zstd && call.version < 7 {
-        return refuse(ResponseError::UnsupportedCompressionType, "zstd needs Produce v7");
+        return refuse(
+            ResponseError::UnsupportedCompressionType,
+            "zstd needs Produce v7",
+        );
     }
     if header.is_transactional() || request.transactional_id.is_some() {
         return refuse(

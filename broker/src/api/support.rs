@@ -21,12 +21,20 @@ const NO_OPERATIONS: i32 = i32::MIN;
 
 /// The topic operations for an answer.
 pub fn topic_operations(asked: bool) -> i32 {
-    if asked { TOPIC_OPERATIONS } else { NO_OPERATIONS }
+    if asked {
+        TOPIC_OPERATIONS
+    } else {
+        NO_OPERATIONS
+    }
 }
 
 /// The cluster operations for an answer.
 pub fn cluster_operations(asked: bool) -> i32 {
-    if asked { CLUSTER_OPERATIONS } else { NO_OPERATIONS }
+    if asked {
+        CLUSTER_OPERATIONS
+    } else {
+        NO_OPERATIONS
+    }
 }
 
 /// A string for the codec.

@@ -19,10 +19,19 @@ pub async fn handle(call: Call, request: SyncGroupRequest) -> Answer {
         assignments: request
             .assignments
             .into_iter()
-            .map(|a| (a.member_id.to_string(), bytes::Bytes::copy_from_slice(&a.assignment)))
+            .map(|a| {
+                (
+                    a.member_id.to_string(),
+                    bytes::Bytes::copy_from_slice(&a.assignment),
+                )
+            })
             .collect(),
     };
-    let reply = call.node.groups().submit(|groups, now, token| groups.sync(now, token, sync)).await;
+    let reply = call
+        .node
+        .groups()
+        .submit(|groups, now, token| groups.sync(now, token, sync))
+        .await;
     let refused = |error: ResponseError| SyncGroupResponse::default().with_error_code(error.code());
     let response = match reply {
         Ok(Reply::Sync(Ok(synced))) => {

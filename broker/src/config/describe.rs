@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::Setting;
-use super::{
-    BROKER_SETTINGS, BrokerConfig, TOPIC_SETTINGS, TopicConfig, broker_setting,
-};
+use super::{BROKER_SETTINGS, BrokerConfig, TOPIC_SETTINGS, TopicConfig, broker_setting};
 
 /// Where a value comes from; the numbers are Kafka's (`DescribeConfigsResponse.ConfigSource`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +65,12 @@ fn broker_synonyms(
     setting: &Setting<TopicConfig>,
     synonyms: &mut Vec<Synonym>,
 ) {
-    let known = || setting.synonyms.iter().filter_map(|name| broker_setting(name));
+    let known = || {
+        setting
+            .synonyms
+            .iter()
+            .filter_map(|name| broker_setting(name))
+    };
     for s in known().filter(|s| broker.is_explicit(s)) {
         synonyms.push(Synonym {
             name: s.name.to_owned(),
@@ -140,8 +143,11 @@ mod tests {
         let retention = all.iter().find(|d| d.name == "retention.ms").unwrap();
         assert_eq!(retention.value.as_deref(), Some("5000"));
         assert_eq!(retention.source, Source::Topic);
-        let sources: Vec<_> =
-            retention.synonyms.iter().map(|s| (s.name.as_str(), s.source)).collect();
+        let sources: Vec<_> = retention
+            .synonyms
+            .iter()
+            .map(|s| (s.name.as_str(), s.source))
+            .collect();
         assert_eq!(
             sources,
             [
@@ -152,6 +158,9 @@ mod tests {
         );
         let plain = topic(&broker, &BTreeMap::new());
         let retention = plain.iter().find(|d| d.name == "retention.ms").unwrap();
-        assert_eq!((retention.value.as_deref(), retention.source), (Some("7200000"), Source::StaticBroker));
+        assert_eq!(
+            (retention.value.as_deref(), retention.source),
+            (Some("7200000"), Source::StaticBroker)
+        );
     }
 }

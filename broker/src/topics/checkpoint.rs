@@ -49,7 +49,10 @@ impl Checkpoints {
 
     /// A topic just created has nothing to recover.
     pub fn of_new_topic() -> Checkpoints {
-        Checkpoints { clean: true, ..Checkpoints::default() }
+        Checkpoints {
+            clean: true,
+            ..Checkpoints::default()
+        }
     }
 
     /// What is known of one partition's log.
@@ -64,13 +67,19 @@ impl Checkpoints {
 
     /// Marks a clean shutdown (Kafka's `CleanShutdownFileHandler`).
     pub fn mark_clean(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
-        fs.write_atomic(&dir.join(CLEAN_SHUTDOWN), br#"{"version":0,"brokerEpoch":-1}"#, true)
+        fs.write_atomic(
+            &dir.join(CLEAN_SHUTDOWN),
+            br#"{"version":0,"brokerEpoch":-1}"#,
+            true,
+        )
     }
 }
 
 /// Version, count, then `topic partition offset` per line. Anything else is as good as missing.
 fn read(fs: &dyn Fs, path: &Path) -> HashMap<(String, i32), i64> {
-    let Ok(bytes) = fs.read(path, MAX_BYTES) else { return HashMap::new() };
+    let Ok(bytes) = fs.read(path, MAX_BYTES) else {
+        return HashMap::new();
+    };
     let parsed = std::str::from_utf8(&bytes).ok().and_then(parse);
     if parsed.is_none() {
         tracing::warn!(file = %path.display(), "unreadable checkpoint ignored; the logs are looked at instead");
@@ -113,15 +122,27 @@ fn text_of(topics: &[Arc<Topic>], offset: impl Fn(&Partition) -> Option<i64>) ->
 pub fn write(fs: &dyn Fs, dir: &Path, topics: &[Arc<Topic>]) -> io::Result<()> {
     let known = |offset: i64| (offset >= 0).then_some(offset);
     let put = |name: &str, text: String| fs.write_atomic(&dir.join(name), text.as_bytes(), true);
-    put(RECOVERY_POINTS, text_of(topics, |p| known(p.flushed_offset())))?;
-    put(LOG_STARTS, text_of(topics, |p| known(p.log_start_offset()).filter(|&o| o > 0)))?;
-    put(HIGH_WATERMARKS, text_of(topics, |p| Some(p.high_watermark())))
+    put(
+        RECOVERY_POINTS,
+        text_of(topics, |p| known(p.flushed_offset())),
+    )?;
+    put(
+        LOG_STARTS,
+        text_of(topics, |p| known(p.log_start_offset()).filter(|&o| o > 0)),
+    )?;
+    put(
+        HIGH_WATERMARKS,
+        text_of(topics, |p| Some(p.high_watermark())),
+    )
 }
 
 /// Makes a partition's folder this topic's own. One that belongs to another topic of the same
 /// name, deleted by a run that crashed before its folder was gone, is put aside first.
 pub fn claim_partition_dir(fs: &dyn Fs, dir: &Path, id: Uuid) -> Result<(), TopicsError> {
-    let fail = |source| TopicsError::Io { path: dir.display().to_string(), source };
+    let fail = |source| TopicsError::Io {
+        path: dir.display().to_string(),
+        source,
+    };
     let file = dir.join(PARTITION_METADATA);
     let wanted = format!("version: 0\ntopic_id: {}", uuid_to_base64(&id));
     if fs.exists(dir) {
@@ -137,7 +158,8 @@ pub fn claim_partition_dir(fs: &dyn Fs, dir: &Path, id: Uuid) -> Result<(), Topi
         }
     }
     fs.create_dir_all(dir).map_err(fail)?;
-    fs.write_atomic(&file, wanted.as_bytes(), false).map_err(fail)
+    fs.write_atomic(&file, wanted.as_bytes(), false)
+        .map_err(fail)
 }
 
 fn owner(fs: &dyn Fs, file: &Path) -> Option<String> {
@@ -150,7 +172,10 @@ fn owner(fs: &dyn Fs, file: &Path) -> Option<String> {
 /// Removes folders of topics that were deleted while the last run ended.
 pub fn remove_leftovers(fs: &dyn Fs, dir: &Path) {
     let Ok(entries) = fs.list(dir) else { return };
-    for entry in entries.iter().filter(|e| e.is_dir && e.name.ends_with("-delete")) {
+    for entry in entries
+        .iter()
+        .filter(|e| e.is_dir && e.name.ends_with("-delete"))
+    {
         if let Err(error) = fs.remove_dir_all(&dir.join(&entry.name)) {
             tracing::warn!(folder = %entry.name, %error, "left over from a deleted topic; could not be removed");
         }
@@ -167,7 +192,15 @@ mod tests {
         let parsed = parse(good).unwrap();
         assert_eq!(parsed[&("ticks".to_owned(), 0)], 7);
         assert_eq!(parsed[&("a.b-c".to_owned(), 11)], 0);
-        for bad in ["", "1\n0\n", "0\n2\nticks 0 7\n", "0\n1\nticks 0 -7\n", "0\n1\nticks 0\n", "0\nx\n", "0\n1\nt 0 1 2\n"] {
+        for bad in [
+            "",
+            "1\n0\n",
+            "0\n2\nticks 0 7\n",
+            "0\n1\nticks 0 -7\n",
+            "0\n1\nticks 0\n",
+            "0\nx\n",
+            "0\n1\nt 0 1 2\n",
+        ] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
     }

@@ -97,7 +97,10 @@ pub enum TopicsError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("{path}: {source}; check the data directory's permissions and space")]
-    Io { path: String, source: std::io::Error },
+    Io {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("the broker is stopping")]
     Stopping,
 }
@@ -174,9 +177,21 @@ impl Topics {
             let from = checkpoints.of(&name, index);
             let log = self.open_log(&dir, &config, from, partition.leader_epoch, now_ms)?;
             let epoch = partition.leader_epoch;
-            partitions.push(Arc::new(Partition::new(Arc::clone(&name), info.id, index, epoch, log)));
+            partitions.push(Arc::new(Partition::new(
+                Arc::clone(&name),
+                info.id,
+                index,
+                epoch,
+                log,
+            )));
         }
-        Ok(Topic { name, id: info.id, overrides: info.configs.clone(), config, partitions })
+        Ok(Topic {
+            name,
+            id: info.id,
+            overrides: info.configs.clone(),
+            config,
+            partitions,
+        })
     }
 
     fn open_log(
@@ -221,7 +236,8 @@ impl Topics {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         maps.partitions += topic.partitions.len();
         maps.by_id.insert(topic.id, Arc::clone(&topic));
-        maps.by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        maps.by_name
+            .insert(Arc::clone(&topic.name), Arc::clone(&topic));
         self.changed.store(true, Ordering::Release);
         topic
     }
@@ -248,16 +264,20 @@ impl Topics {
         if maps.by_name.contains_key(new.name.as_str()) {
             return Err(TopicsError::Exists(new.name.clone()));
         }
-        if let Some(other) =
-            maps.by_name.keys().find(|known| topic_name::collide(known, &new.name))
+        if let Some(other) = maps
+            .by_name
+            .keys()
+            .find(|known| topic_name::collide(known, &new.name))
         {
             return Err(TopicsError::InvalidName(format!(
-                "Topic '{}' collides with existing topics: {other}", new.name
+                "Topic '{}' collides with existing topics: {other}",
+                new.name
             )));
         }
         if maps.partitions + new.partitions.max(0) as usize > MAX_PARTITIONS {
             return Err(TopicsError::InvalidPartitions(format!(
-                "the broker holds {} partitions, and {MAX_PARTITIONS} at most", maps.partitions
+                "the broker holds {} partitions, and {MAX_PARTITIONS} at most",
+                maps.partitions
             )));
         }
         TopicConfig::resolve(&self.config, &new.configs)?;
@@ -298,7 +318,9 @@ impl Topics {
     fn create_blocking(&self, new: NewTopic) -> Result<Arc<Topic>, TopicsError> {
         let _one_at_a_time = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_new(&new)?;
-        let info = self.meta.create_topic(&new.name, new.partitions, new.configs.clone())?;
+        let info = self
+            .meta
+            .create_topic(&new.name, new.partitions, new.configs.clone())?;
         let fresh = Checkpoints::of_new_topic();
         let topic = self.open_topic(&info, &fresh, crate::clock::wall_ms())?;
         tracing::info!(topic = %info.name, partitions = new.partitions, "topic created");
@@ -349,8 +371,10 @@ impl Topics {
             for partition in &topic.partitions {
                 match partition.retain(now_ms) {
                     Ok(0) => {}
-                    Ok(segments) => tracing::info!(topic = %topic.name, partition = partition.index(),
-                        segments, start = partition.log_start_offset(), "old segments deleted"),
+                    Ok(segments) => {
+                        tracing::info!(topic = %topic.name, partition = partition.index(),
+                        segments, start = partition.log_start_offset(), "old segments deleted")
+                    }
                     Err(error) => tracing::error!(topic = %topic.name,
                         partition = partition.index(), %error, "retention failed"),
                 }

@@ -188,14 +188,19 @@ impl Partition {
             self.request_flush(end);
         }
         let wait_offset = wait.then_some(appended.last_offset + 1);
-        Ok(Acked { appended, wait_offset })
+        Ok(Acked {
+            appended,
+            wait_offset,
+        })
     }
 
     /// Waits until everything below `offset` is on disk.
     pub async fn wait_durable(&self, offset: i64) -> Result<(), PartitionError> {
         let mut seen = self.flushed.subscribe();
         let state = seen
-            .wait_for(|f| matches!(f, Flushed::Failed) || matches!(f, Flushed::Upto(o) if *o >= offset))
+            .wait_for(|f| {
+                matches!(f, Flushed::Failed) || matches!(f, Flushed::Upto(o) if *o >= offset)
+            })
             .await
             .map(|f| *f);
         match state {
@@ -285,7 +290,11 @@ impl Partition {
 
     /// Brings everything written to disk (blocking).
     pub fn flush_blocking(&self) -> Result<(), PartitionError> {
-        if self.flush_once() { Ok(()) } else { Err(PartitionError::FlushFailed) }
+        if self.flush_once() {
+            Ok(())
+        } else {
+            Err(PartitionError::FlushFailed)
+        }
     }
 
     /// Everything below this offset is on disk.
@@ -307,15 +316,20 @@ impl Partition {
         max_bytes: usize,
         min_one_batch: bool,
     ) -> Result<Option<Region>, ReadError> {
-        let (start, end, visible) =
-            (self.log_start_offset(), self.end_offset(), self.high_watermark());
+        let (start, end, visible) = (
+            self.log_start_offset(),
+            self.end_offset(),
+            self.high_watermark(),
+        );
         if offset < start || offset > end {
             return Err(ReadError::OffsetOutOfRange { offset, start, end });
         }
         if offset >= visible || (max_bytes == 0 && !min_one_batch) {
             return Ok(None);
         }
-        let region = self.view().read(offset, max_bytes, visible, min_one_batch)?;
+        let region = self
+            .view()
+            .read(offset, max_bytes, visible, min_one_batch)?;
         Ok((region.len > 0).then_some(region))
     }
 
@@ -330,7 +344,8 @@ impl Partition {
 
     /// The first record at or after `timestamp_ms` (ListOffsets).
     pub fn offset_for_timestamp(&self, timestamp_ms: i64) -> Result<Option<Stamp>, ReadError> {
-        self.view().lookup_timestamp(timestamp_ms, self.high_watermark())
+        self.view()
+            .lookup_timestamp(timestamp_ms, self.high_watermark())
     }
 
     /// The record with the greatest timestamp (ListOffsets −3, KIP-734).
@@ -348,12 +363,16 @@ impl Partition {
 
     /// The epoch of the batch at or before `offset`'s end, for ListOffsets' answers.
     pub fn latest_epoch(&self) -> i32 {
-        self.lock().latest_epoch().unwrap_or_else(|| self.leader_epoch())
+        self.lock()
+            .latest_epoch()
+            .unwrap_or_else(|| self.leader_epoch())
     }
 
     /// The epoch that wrote `offset`.
     pub fn epoch_at(&self, offset: i64) -> i32 {
-        self.lock().epoch_at(offset).unwrap_or_else(|| self.leader_epoch())
+        self.lock()
+            .epoch_at(offset)
+            .unwrap_or_else(|| self.leader_epoch())
     }
 
     /// Applies changed topic settings.
@@ -383,7 +402,8 @@ impl Partition {
         let mut log = self.lock();
         let closed = log.close();
         if closed.is_ok() {
-            self.flushed.send_replace(Flushed::Upto(log.flushed_offset()));
+            self.flushed
+                .send_replace(Flushed::Upto(log.flushed_offset()));
         }
         Ok(closed?)
     }

@@ -25,7 +25,9 @@ pub struct External {
 
 pub fn python(venv: &str, client: &str) -> External {
     let mut command = Command::new(env::test_env(&format!("venv-{venv}")).join("bin/python"));
-    command.arg(env::drivers_dir().join("python/driver.py")).arg(client);
+    command
+        .arg(env::drivers_dir().join("python/driver.py"))
+        .arg(client);
     External::start(command)
 }
 
@@ -41,23 +43,45 @@ impl External {
         if std::env::var_os("MINI_BROKER_TEST_VERBOSE").is_none() {
             command.stderr(Stdio::null());
         }
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let stdin = child.stdin.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let (send, answers) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let mut driver = External { name: format!("{command:?}"), child, stdin, answers };
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| send.send(line))
+        });
+        let mut driver = External {
+            name: format!("{command:?}"),
+            child,
+            stdin,
+            answers,
+        };
         let hello: Value = driver.answer().expect("a driver says that it is ready");
         driver.name = hello["ready"].as_str().expect("a driver's name").to_owned();
         driver
     }
 
     fn answer<T: DeserializeOwned>(&mut self) -> Outcome<T> {
-        let line = self.answers.recv_timeout(ANSWER_LIMIT).map_err(|e| format!("{}: no answer: {e}", self.name))?;
-        let value: Value = serde_json::from_str(&line).map_err(|e| format!("{}: {e}: {line}", self.name))?;
+        let line = self
+            .answers
+            .recv_timeout(ANSWER_LIMIT)
+            .map_err(|e| format!("{}: no answer: {e}", self.name))?;
+        let value: Value =
+            serde_json::from_str(&line).map_err(|e| format!("{}: {e}: {line}", self.name))?;
         match value.get("error") {
-            Some(error) => Err(format!("{}: {}", self.name, error.as_str().unwrap_or_default())),
-            None => serde_json::from_value(value).map_err(|e| format!("{}: {e}: {line}", self.name)),
+            Some(error) => Err(format!(
+                "{}: {}",
+                self.name,
+                error.as_str().unwrap_or_default()
+            )),
+            None => {
+                serde_json::from_value(value).map_err(|e| format!("{}: {e}: {line}", self.name))
+            }
         }
     }
 
@@ -86,21 +110,29 @@ struct Offsets<T> {
 
 impl Driver for External {
     fn connect(&mut self, bootstrap: &str) -> Outcome<()> {
-        self.ask("connect", json!({ "bootstrap": bootstrap })).map(|Nothing {}| ())
+        self.ask("connect", json!({ "bootstrap": bootstrap }))
+            .map(|Nothing {}| ())
     }
 
-    fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Outcome<()> {
+    fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Outcome<()> {
         let configs: HashMap<_, _> = configs.iter().copied().collect();
         let fields = json!({ "topic": topic, "partitions": partitions, "configs": configs });
         self.ask("create_topic", fields).map(|Nothing {}| ())
     }
 
     fn delete_topic(&mut self, topic: &str) -> Outcome<()> {
-        self.ask("delete_topic", json!({ "topic": topic })).map(|Nothing {}| ())
+        self.ask("delete_topic", json!({ "topic": topic }))
+            .map(|Nothing {}| ())
     }
 
     fn produce(&mut self, request: &Produce) -> Outcome<Vec<i64>> {
-        self.ask("produce", request).map(|o: Offsets<i64>| o.offsets)
+        self.ask("produce", request)
+            .map(|o: Offsets<i64>| o.offsets)
     }
 
     fn consume(&mut self, request: &Consume) -> Outcome<Consumed> {
@@ -112,19 +144,30 @@ impl Driver for External {
     }
 
     fn state(&mut self, member: &str, seen: u64, wait_ms: u64) -> Outcome<State> {
-        self.ask("state", json!({ "member": member, "seen": seen, "wait_ms": wait_ms }))
+        self.ask(
+            "state",
+            json!({ "member": member, "seen": seen, "wait_ms": wait_ms }),
+        )
     }
 
     fn commit(&mut self, member: &str, metadata: &str) -> Outcome<()> {
-        self.ask("commit", json!({ "member": member, "metadata": metadata })).map(|Nothing {}| ())
+        self.ask("commit", json!({ "member": member, "metadata": metadata }))
+            .map(|Nothing {}| ())
     }
 
-    fn committed(&mut self, group: &str, topic: &str, partitions: &[i32]) -> Outcome<Vec<Committed>> {
+    fn committed(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Outcome<Vec<Committed>> {
         let fields = json!({ "group": group, "topic": topic, "partitions": partitions });
-        self.ask("committed", fields).map(|o: Offsets<Committed>| o.offsets)
+        self.ask("committed", fields)
+            .map(|o: Offsets<Committed>| o.offsets)
     }
 
     fn close(&mut self, member: &str) -> Outcome<()> {
-        self.ask("close", json!({ "member": member })).map(|Nothing {}| ())
+        self.ask("close", json!({ "member": member }))
+            .map(|Nothing {}| ())
     }
 }

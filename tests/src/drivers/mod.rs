@@ -56,7 +56,10 @@ impl Library {
     }
 
     pub fn cooperative(self) -> bool {
-        !matches!(self, Library::KafkaPython2 | Library::KafkaPython3 | Library::Own)
+        !matches!(
+            self,
+            Library::KafkaPython2 | Library::KafkaPython3 | Library::Own
+        )
     }
 
     pub fn static_members(self) -> bool {
@@ -82,13 +85,20 @@ impl Library {
 
     pub fn driver_at(self, bootstrap: &str) -> Lease {
         let idle = {
-            let mut pool = POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut pool = POOL
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let found = pool.iter().position(|(library, _)| *library == self);
             found.map(|i| pool.swap_remove(i).1)
         };
         let mut driver = idle.unwrap_or_else(|| self.start());
-        driver.connect(bootstrap).expect("connect only notes the address");
-        Lease { library: self, driver: Some(driver) }
+        driver
+            .connect(bootstrap)
+            .expect("connect only notes the address");
+        Lease {
+            library: self,
+            driver: Some(driver),
+        }
     }
 }
 
@@ -104,7 +114,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // After a failure its members may still be in a group: let it go with them.
         if let (Some(driver), false) = (self.driver.take(), std::thread::panicking()) {
-            POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((self.library, driver));
+            POOL.lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push((self.library, driver));
         }
     }
 }

@@ -14,13 +14,17 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
-use wire::client::group::{CommitOffset, Event, GroupConfig, GroupConsumer, OffsetReset, TopicPartition};
+use wire::client::group::{
+    CommitOffset, Event, GroupConfig, GroupConsumer, OffsetReset, TopicPartition,
+};
 use wire::client::producer::{Acks, Producer, ProducerConfig, ProducerRecord};
 use wire::client::{Client, ClientConfig};
 use wire::records::Header;
 
 use super::seen::Shared;
-use crate::driver::{Committed, Consume, Consumed, Driver, From, Hex, Open, Outcome, Produce, Read, State};
+use crate::driver::{
+    Committed, Consume, Consumed, Driver, From, Hex, Open, Outcome, Produce, Read, State,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MAX_BYTES: usize = 64 << 20;
@@ -52,24 +56,43 @@ fn name(topic: &str) -> TopicName {
 }
 
 fn refused(code: i16) -> Outcome<()> {
-    if code == 0 { Ok(()) } else { Err(text(wire::client::error_name(code))) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(text(wire::client::error_name(code)))
+    }
 }
 
 impl Own {
     pub fn new() -> Own {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Own { runtime: runtime.expect("a runtime"), bootstrap: String::new(), members: HashMap::new() }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        Own {
+            runtime: runtime.expect("a runtime"),
+            bootstrap: String::new(),
+            members: HashMap::new(),
+        }
     }
 
     async fn client(&self) -> Outcome<Client> {
-        Client::connect(ClientConfig::new(&self.bootstrap)).await.map_err(text)
+        Client::connect(ClientConfig::new(&self.bootstrap))
+            .await
+            .map_err(text)
     }
 
     fn ask(&mut self, member: &str, command: Command) -> Outcome<()> {
         let member = self.members.get(member).ok_or("no such member")?;
         let (answer, outcome) = oneshot::channel();
-        member.commands.send((command, answer)).map_err(|_| "the member has ended".to_owned())?;
-        self.runtime.block_on(async { tokio::time::timeout(LIMIT, outcome).await }).map_err(text)?.map_err(text)?
+        member
+            .commands
+            .send((command, answer))
+            .map_err(|_| "the member has ended".to_owned())?;
+        self.runtime
+            .block_on(async { tokio::time::timeout(LIMIT, outcome).await })
+            .map_err(text)?
+            .map_err(text)?
     }
 
     async fn send_all(&self, request: &Produce) -> Outcome<Vec<i64>> {
@@ -89,8 +112,10 @@ impl Own {
         let mut deliveries = Vec::new();
         for r in &request.records {
             let bytes = |hex: &Option<Hex>| hex.as_ref().map(|h| Bytes::from(h.0.clone()));
-            let header =
-                |(key, value): &(String, Option<Hex>)| Header { key: key.clone().into(), value: bytes(value) };
+            let header = |(key, value): &(String, Option<Hex>)| Header {
+                key: key.clone().into(),
+                value: bytes(value),
+            };
             let record = ProducerRecord {
                 partition: r.partition,
                 timestamp: Some(r.timestamp),
@@ -122,7 +147,12 @@ impl Own {
         }
     }
 
-    async fn fetch(client: &Client, topic: &str, partition: i32, offset: i64) -> Outcome<Vec<Read>> {
+    async fn fetch(
+        client: &Client,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Outcome<Vec<Read>> {
         let wanted = FetchPartition::default()
             .with_partition(partition)
             .with_fetch_offset(offset)
@@ -131,8 +161,15 @@ impl Own {
             .with_max_wait_ms(100)
             .with_min_bytes(1)
             .with_max_bytes(16 << 20)
-            .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(vec![wanted])]);
-        let answer = client.request_with(None, FETCH_VERSION, |_| request).await.map_err(text)?;
+            .with_topics(vec![
+                FetchTopic::default()
+                    .with_topic(name(topic))
+                    .with_partitions(vec![wanted]),
+            ]);
+        let answer = client
+            .request_with(None, FETCH_VERSION, |_| request)
+            .await
+            .map_err(text)?;
         refused(answer.error_code)?;
         let mut read = Vec::new();
         for data in answer.responses.into_iter().flat_map(|t| t.partitions) {
@@ -142,7 +179,11 @@ impl Own {
                 wire::batch::validate_stored(&bytes).map_err(text)?;
                 let records = wire::records::decode(&bytes, MAX_BYTES).map_err(text)?;
                 let append_time = header.is_log_append_time();
-                read.extend(records.into_iter().map(|r| as_read(topic, partition, append_time, r)));
+                read.extend(
+                    records
+                        .into_iter()
+                        .map(|r| as_read(topic, partition, append_time, r)),
+                );
             }
         }
         // The batch that holds `offset` comes whole.
@@ -172,7 +213,12 @@ impl Driver for Own {
         Ok(())
     }
 
-    fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Outcome<()> {
+    fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Outcome<()> {
         let config = |(key, value): &(&str, &str)| {
             CreatableTopicConfig::default()
                 .with_name(StrBytes::from_string((*key).to_owned()))
@@ -183,20 +229,35 @@ impl Driver for Own {
             .with_num_partitions(partitions)
             .with_replication_factor(1)
             .with_configs(configs.iter().map(config).collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![new]).with_timeout_ms(30_000);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![new])
+            .with_timeout_ms(30_000);
         self.runtime.block_on(async {
-            let answer = self.client().await?.request_any(request).await.map_err(text)?;
+            let answer = self
+                .client()
+                .await?
+                .request_any(request)
+                .await
+                .map_err(text)?;
             answer.topics.iter().try_for_each(|t| refused(t.error_code))
         })
     }
 
     fn delete_topic(&mut self, topic: &str) -> Outcome<()> {
         // Up to version 5 topics are deleted by name in a list of their own.
-        let request = DeleteTopicsRequest::default().with_topic_names(vec![name(topic)]).with_timeout_ms(30_000);
+        let request = DeleteTopicsRequest::default()
+            .with_topic_names(vec![name(topic)])
+            .with_timeout_ms(30_000);
         self.runtime.block_on(async {
             let client = self.client().await?;
-            let answer = client.request_with(None, 5, |_| request).await.map_err(text)?;
-            answer.responses.iter().try_for_each(|t| refused(t.error_code))
+            let answer = client
+                .request_with(None, 5, |_| request)
+                .await
+                .map_err(text)?;
+            answer
+                .responses
+                .iter()
+                .try_for_each(|t| refused(t.error_code))
         })
     }
 
@@ -209,7 +270,10 @@ impl Driver for Own {
             let client = self.client().await?;
             let mut positions = Vec::new();
             for from in &request.from {
-                positions.push((from.partition, Own::start_of(&client, &request.topic, from).await?));
+                positions.push((
+                    from.partition,
+                    Own::start_of(&client, &request.topic, from).await?,
+                ));
             }
             let starts = positions.iter().map(|(_, offset)| *offset).collect();
             let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
@@ -247,20 +311,33 @@ impl Driver for Own {
             };
             seen.change(|seen| seen.failure = failure);
         });
-        self.members.insert(request.member.clone(), Member { shared, commands });
+        self.members
+            .insert(request.member.clone(), Member { shared, commands });
         Ok(())
     }
 
     fn state(&mut self, member: &str, seen: u64, wait_ms: u64) -> Outcome<State> {
-        Ok(self.members.get(member).ok_or("no such member")?.shared.state(seen, wait_ms))
+        Ok(self
+            .members
+            .get(member)
+            .ok_or("no such member")?
+            .shared
+            .state(seen, wait_ms))
     }
 
     fn commit(&mut self, member: &str, metadata: &str) -> Outcome<()> {
         self.ask(member, Command::Commit(metadata.to_owned()))
     }
 
-    fn committed(&mut self, group: &str, topic: &str, partitions: &[i32]) -> Outcome<Vec<Committed>> {
-        let wanted = OffsetFetchRequestTopic::default().with_name(name(topic)).with_partition_indexes(partitions.to_vec());
+    fn committed(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Outcome<Vec<Committed>> {
+        let wanted = OffsetFetchRequestTopic::default()
+            .with_name(name(topic))
+            .with_partition_indexes(partitions.to_vec());
         let request = OffsetFetchRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
             .with_topics(Some(vec![wanted]));
@@ -292,7 +369,9 @@ async fn poll_loop(
     mut inbox: mpsc::UnboundedReceiver<(Command, oneshot::Sender<Outcome<()>>)>,
 ) -> Outcome<()> {
     let pairs = |tps: &[TopicPartition]| -> Vec<(String, i32)> {
-        tps.iter().map(|tp| (tp.topic.to_string(), tp.partition)).collect()
+        tps.iter()
+            .map(|tp| (tp.topic.to_string(), tp.partition))
+            .collect()
     };
     loop {
         match inbox.try_recv() {
@@ -307,7 +386,11 @@ async fn poll_loop(
             }
             Err(_) => {}
         }
-        match consumer.poll(Duration::from_millis(50)).await.map_err(text)? {
+        match consumer
+            .poll(Duration::from_millis(50))
+            .await
+            .map_err(text)?
+        {
             Some(Event::Assigned(tps)) => shared.assigned(pairs(&tps)),
             Some(Event::Revoked(tps)) => {
                 let going = pairs(&tps);
@@ -317,7 +400,12 @@ async fn poll_loop(
             Some(Event::Lost(tps)) => shared.lost(&pairs(&tps)),
             Some(Event::Records { tp, records, .. }) => {
                 // The event does not say whose clock a timestamp is.
-                shared.keep(records.into_iter().map(|r| as_read(&tp.topic, tp.partition, false, r)).collect());
+                shared.keep(
+                    records
+                        .into_iter()
+                        .map(|r| as_read(&tp.topic, tp.partition, false, r))
+                        .collect(),
+                );
             }
             Some(Event::Error(_)) | None => {}
         }
@@ -331,9 +419,22 @@ async fn commit(
     metadata: &str,
 ) -> Outcome<()> {
     let entry = |(tp, offset): (&(String, i32), &i64)| {
-        let offset = CommitOffset { metadata: metadata.to_owned(), ..CommitOffset::at(*offset) };
+        let offset = CommitOffset {
+            metadata: metadata.to_owned(),
+            ..CommitOffset::at(*offset)
+        };
         (TopicPartition::new(tp.0.as_str(), tp.1), offset)
     };
-    let offsets: Vec<_> = shared.lock().positions.iter().filter(|(tp, _)| wanted(tp)).map(entry).collect();
-    if offsets.is_empty() { Ok(()) } else { consumer.commit(&offsets).await.map_err(text) }
+    let offsets: Vec<_> = shared
+        .lock()
+        .positions
+        .iter()
+        .filter(|(tp, _)| wanted(tp))
+        .map(entry)
+        .collect();
+    if offsets.is_empty() {
+        Ok(())
+    } else {
+        consumer.commit(&offsets).await.map_err(text)
+    }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{
+    ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel,
+};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders, Timestamp};
@@ -15,7 +17,9 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::seen::Shared;
-use crate::driver::{Committed, Consume, Consumed, Driver, Hex, Open, Outcome, Produce, Read, State};
+use crate::driver::{
+    Committed, Consume, Consumed, Driver, Hex, Open, Outcome, Produce, Read, State,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
@@ -33,19 +37,30 @@ fn text(e: impl std::fmt::Display) -> String {
 impl Rdkafka {
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap).set_log_level(RDKafkaLogLevel::Critical);
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set_log_level(RDKafkaLogLevel::Critical);
         config
     }
 
     fn consumer(&self, group: &str) -> Outcome<BaseConsumer> {
         let mut config = self.config();
-        config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "error");
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error");
         BaseConsumer::from_config(&config).map_err(text)
     }
 
     /// Admin operations are futures only.
-    fn admin<T>(&self, work: impl AsyncFnOnce(AdminClient<DefaultClientContext>) -> Outcome<T>) -> Outcome<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
+    fn admin<T>(
+        &self,
+        work: impl AsyncFnOnce(AdminClient<DefaultClientContext>) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(text)?;
         let client = AdminClient::from_config(&self.config()).map_err(text)?;
         runtime.block_on(work(client))
     }
@@ -57,21 +72,34 @@ impl Driver for Rdkafka {
         Ok(())
     }
 
-    fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Outcome<()> {
+    fn create_topic(
+        &mut self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Outcome<()> {
         self.admin(async |client| {
             let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
             for (name, value) in configs {
                 new = new.set(name, value);
             }
-            let made = client.create_topics([&new], &AdminOptions::new()).await.map_err(text)?;
-            made.into_iter().try_for_each(|r| r.map(drop).map_err(|(_, code)| text(code)))
+            let made = client
+                .create_topics([&new], &AdminOptions::new())
+                .await
+                .map_err(text)?;
+            made.into_iter()
+                .try_for_each(|r| r.map(drop).map_err(|(_, code)| text(code)))
         })
     }
 
     fn delete_topic(&mut self, topic: &str) -> Outcome<()> {
         self.admin(async |client| {
-            let gone = client.delete_topics(&[topic], &AdminOptions::new()).await.map_err(text)?;
-            gone.into_iter().try_for_each(|r| r.map(drop).map_err(|(_, code)| text(code)))
+            let gone = client
+                .delete_topics(&[topic], &AdminOptions::new())
+                .await
+                .map_err(text)?;
+            gone.into_iter()
+                .try_for_each(|r| r.map(drop).map_err(|(_, code)| text(code)))
         })
     }
 
@@ -89,7 +117,10 @@ impl Driver for Rdkafka {
         for (i, r) in request.records.iter().enumerate() {
             let mut headers = OwnedHeaders::new();
             for (key, value) in &r.headers {
-                headers = headers.insert(Header { key, value: value.as_ref().map(|v| v.0.as_slice()) });
+                headers = headers.insert(Header {
+                    key,
+                    value: value.as_ref().map(|v| v.0.as_slice()),
+                });
             }
             let record = BaseRecord::<[u8], [u8], Box<usize>> {
                 topic: &request.topic,
@@ -104,9 +135,20 @@ impl Driver for Rdkafka {
         }
         producer.flush(LIMIT).map_err(text)?;
         let results = results.lock().unwrap_or_else(PoisonError::into_inner);
-        let offset = |i| results.get(&i).cloned().unwrap_or_else(|| Err("no delivery report".to_owned()));
-        let offsets: Vec<i64> = (0..request.records.len()).map(offset).collect::<Outcome<_>>()?;
-        Ok(if request.acks == "0" { vec![-1; offsets.len()] } else { offsets })
+        let offset = |i| {
+            results
+                .get(&i)
+                .cloned()
+                .unwrap_or_else(|| Err("no delivery report".to_owned()))
+        };
+        let offsets: Vec<i64> = (0..request.records.len())
+            .map(offset)
+            .collect::<Outcome<_>>()?;
+        Ok(if request.acks == "0" {
+            vec![-1; offsets.len()]
+        } else {
+            offsets
+        })
     }
 
     fn consume(&mut self, request: &Consume) -> Outcome<Consumed> {
@@ -114,13 +156,22 @@ impl Driver for Rdkafka {
         let mut assignment = TopicPartitionList::new();
         let mut starts = Vec::new();
         for from in &request.from {
-            let watermarks = || consumer.fetch_watermarks(&request.topic, from.partition, LIMIT).map_err(text);
+            let watermarks = || {
+                consumer
+                    .fetch_watermarks(&request.topic, from.partition, LIMIT)
+                    .map_err(text)
+            };
             let start = match (from.offset, from.timestamp) {
                 (Some(offset), _) => offset,
                 (None, None) => watermarks()?.0,
                 (None, Some(timestamp)) => {
                     let mut ask = TopicPartitionList::new();
-                    ask.add_partition_offset(&request.topic, from.partition, Offset::Offset(timestamp)).map_err(text)?;
+                    ask.add_partition_offset(
+                        &request.topic,
+                        from.partition,
+                        Offset::Offset(timestamp),
+                    )
+                    .map_err(text)?;
                     let found = consumer.offsets_for_times(ask, LIMIT).map_err(text)?;
                     match found.elements().first().map(|e| e.offset()) {
                         Some(Offset::Offset(offset)) => offset,
@@ -164,19 +215,33 @@ impl Driver for Rdkafka {
         let (commands, inbox) = channel();
         let seen = shared.clone();
         std::thread::spawn(move || poll_loop(consumer, &seen, &inbox));
-        self.members.insert(request.member.clone(), Member { shared, commands });
+        self.members
+            .insert(request.member.clone(), Member { shared, commands });
         Ok(())
     }
 
     fn state(&mut self, member: &str, seen: u64, wait_ms: u64) -> Outcome<State> {
-        Ok(self.members.get(member).ok_or("no such member")?.shared.state(seen, wait_ms))
+        Ok(self
+            .members
+            .get(member)
+            .ok_or("no such member")?
+            .shared
+            .state(seen, wait_ms))
     }
 
     fn commit(&mut self, member: &str, metadata: &str) -> Outcome<()> {
-        self.members.get(member).ok_or("no such member")?.ask(Command::Commit(metadata.to_owned()))
+        self.members
+            .get(member)
+            .ok_or("no such member")?
+            .ask(Command::Commit(metadata.to_owned()))
     }
 
-    fn committed(&mut self, group: &str, topic: &str, partitions: &[i32]) -> Outcome<Vec<Committed>> {
+    fn committed(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Outcome<Vec<Committed>> {
         let consumer = self.consumer(group)?;
         let mut ask = TopicPartitionList::new();
         for p in partitions {
@@ -192,7 +257,10 @@ impl Driver for Rdkafka {
     }
 
     fn close(&mut self, member: &str) -> Outcome<()> {
-        self.members.remove(member).ok_or("no such member")?.ask(Command::Close)
+        self.members
+            .remove(member)
+            .ok_or("no such member")?
+            .ask(Command::Close)
     }
 }
 
@@ -203,7 +271,11 @@ fn read<M: Message>(message: &M) -> Read {
         Timestamp::LogAppendTime(t) => (t, true),
         Timestamp::NotAvailable => (-1, false),
     };
-    let headers = message.headers().map(|all| all.iter().map(|h| (h.key.to_owned(), hex(h.value))).collect());
+    let headers = message.headers().map(|all| {
+        all.iter()
+            .map(|h| (h.key.to_owned(), hex(h.value)))
+            .collect()
+    });
     Read {
         topic: message.topic().to_owned(),
         partition: message.partition(),
@@ -230,7 +302,10 @@ impl ProducerContext for Deliveries {
             Ok(message) => Ok(message.offset()),
             Err((e, _)) => Err(text(e)),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*record, outcome);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(*record, outcome);
     }
 }
 
@@ -248,7 +323,9 @@ struct Member {
 impl Member {
     fn ask(&self, command: Command) -> Outcome<()> {
         let (answer, outcome) = channel();
-        self.commands.send((command, answer)).map_err(|_| "the member has ended".to_owned())?;
+        self.commands
+            .send((command, answer))
+            .map_err(|_| "the member has ended".to_owned())?;
         outcome.recv_timeout(LIMIT).map_err(text)?
     }
 }
@@ -261,7 +338,10 @@ impl ClientContext for Membership {}
 impl ConsumerContext for Membership {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let pairs = |tpl: &TopicPartitionList| -> Vec<(String, i32)> {
-            tpl.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect()
+            tpl.elements()
+                .iter()
+                .map(|e| (e.topic().to_owned(), e.partition()))
+                .collect()
         };
         match rebalance {
             Rebalance::Assign(tpl) => self.0.assigned(pairs(tpl)),
@@ -290,7 +370,11 @@ fn commit<C: ConsumerContext>(
         entry.set_offset(Offset::Offset(*position)).map_err(text)?;
         entry.set_metadata(metadata);
     }
-    if offsets.count() == 0 { Ok(()) } else { consumer.commit(&offsets, CommitMode::Sync).map_err(text) }
+    if offsets.count() == 0 {
+        Ok(())
+    } else {
+        consumer.commit(&offsets, CommitMode::Sync).map_err(text)
+    }
 }
 
 fn poll_loop(

@@ -40,7 +40,8 @@ impl Shared {
     pub fn keep(&self, records: Vec<Read>) {
         self.change(|seen| {
             for r in &records {
-                seen.positions.insert((r.topic.clone(), r.partition), r.offset + 1);
+                seen.positions
+                    .insert((r.topic.clone(), r.partition), r.offset + 1);
             }
             seen.records.extend(records);
         });

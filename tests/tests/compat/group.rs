@@ -49,7 +49,10 @@ impl Group {
     }
 
     pub fn join(&mut self, member: &str, library: Library, instance: Option<&str>) {
-        let driver = self.drivers.entry(library).or_insert_with(|| library.driver_at(&self.bootstrap));
+        let driver = self
+            .drivers
+            .entry(library)
+            .or_insert_with(|| library.driver_at(&self.bootstrap));
         let request = Open {
             member: member.to_owned(),
             group: self.name.clone(),
@@ -58,7 +61,13 @@ impl Group {
             instance: instance.map(str::to_owned),
         };
         driver.open(&request).unwrap();
-        self.members.insert(member.to_owned(), Seat { library: Some(library), ..Seat::default() });
+        self.members.insert(
+            member.to_owned(),
+            Seat {
+                library: Some(library),
+                ..Seat::default()
+            },
+        );
     }
 
     pub fn leave(&mut self, member: &str) {
@@ -70,7 +79,11 @@ impl Group {
 
     pub fn commit(&mut self, member: &str, metadata: &str) {
         let library = self.members[member].library.unwrap();
-        self.drivers.get_mut(&library).unwrap().commit(member, metadata).unwrap();
+        self.drivers
+            .get_mut(&library)
+            .unwrap()
+            .commit(member, metadata)
+            .unwrap();
     }
 
     /// Takes in what happened to a member.
@@ -96,13 +109,26 @@ impl Group {
             if condition(self) {
                 return;
             }
-            assert!(Instant::now() < deadline, "waited in vain for {what}: {}", self.describe());
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {what}: {}",
+                self.describe()
+            );
         }
     }
 
     fn describe(&self) -> String {
-        let seats: Vec<String> = self.members.iter().map(|(m, s)| format!("{m} {:?}", s.assignment)).collect();
-        format!("{} of {} records read; {}", self.read.len(), self.produced, seats.join(", "))
+        let seats: Vec<String> = self
+            .members
+            .iter()
+            .map(|(m, s)| format!("{m} {:?}", s.assignment))
+            .collect();
+        format!(
+            "{} of {} records read; {}",
+            self.read.len(),
+            self.produced,
+            seats.join(", ")
+        )
     }
 
     /// Every partition has one owner, and nobody holds two more than another.
@@ -112,7 +138,11 @@ impl Group {
     }
 
     fn balanced(&self) -> bool {
-        let all: Vec<i32> = self.members.values().flat_map(|s| s.assignment.iter().copied()).collect();
+        let all: Vec<i32> = self
+            .members
+            .values()
+            .flat_map(|s| s.assignment.iter().copied())
+            .collect();
         let distinct: BTreeSet<i32> = all.iter().copied().collect();
         let sizes = || self.members.values().map(|s| s.assignment.len());
         let even = sizes().max().unwrap_or(0) - sizes().min().unwrap_or(0) <= 1;
@@ -123,8 +153,13 @@ impl Group {
     pub fn produce(&mut self, count: usize) {
         let numbered = self.produced..self.produced + count;
         let partition = |i: usize| (i % self.partitions as usize) as i32;
-        let records = numbered.map(|i| Record::new(partition(i), THEN_MS, "k", &i.to_string())).collect();
-        Library::Rdkafka.driver_at(&self.bootstrap).produce(&produce(&self.topic, records)).unwrap();
+        let records = numbered
+            .map(|i| Record::new(partition(i), THEN_MS, "k", &i.to_string()))
+            .collect();
+        Library::Rdkafka
+            .driver_at(&self.bootstrap)
+            .produce(&produce(&self.topic, records))
+            .unwrap();
         self.produced += count;
     }
 
@@ -132,10 +167,19 @@ impl Group {
     #[track_caller]
     pub fn until_all_read_once(&mut self) {
         self.until("all records", |g| g.distinct().len() >= g.produced);
-        let mut places: Vec<(i32, i64)> = self.read.iter().map(|r| (r.partition, r.offset)).collect();
+        let mut places: Vec<(i32, i64)> =
+            self.read.iter().map(|r| (r.partition, r.offset)).collect();
         places.sort_unstable();
-        let twice: Vec<_> = places.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
-        assert!(twice.is_empty(), "read twice (partition, offset): {twice:?}; {}", self.describe());
+        let twice: Vec<_> = places
+            .windows(2)
+            .filter(|w| w[0] == w[1])
+            .map(|w| w[0])
+            .collect();
+        assert!(
+            twice.is_empty(),
+            "read twice (partition, offset): {twice:?}; {}",
+            self.describe()
+        );
     }
 
     fn distinct(&self) -> BTreeSet<(i32, i64)> {
@@ -143,8 +187,15 @@ impl Group {
     }
 
     pub fn committed(&mut self, library: Library) -> Vec<(Option<i64>, String)> {
-        let (name, topic, partitions) = (&self.name, &self.topic, (0..self.partitions).collect::<Vec<_>>());
-        let driver = self.drivers.entry(library).or_insert_with(|| library.driver_at(&self.bootstrap));
+        let (name, topic, partitions) = (
+            &self.name,
+            &self.topic,
+            (0..self.partitions).collect::<Vec<_>>(),
+        );
+        let driver = self
+            .drivers
+            .entry(library)
+            .or_insert_with(|| library.driver_at(&self.bootstrap));
         let found = driver.committed(name, topic, &partitions).unwrap();
         found.into_iter().map(|c| (c.offset, c.metadata)).collect()
     }

@@ -15,17 +15,26 @@ fn members_come_and_go(library: Library) {
 
 #[test]
 fn java_librdkafka_and_kafka_python_share_a_group() {
-    come_and_go([Library::Java41, Library::Confluent, Library::KafkaPython3], "range");
+    come_and_go(
+        [Library::Java41, Library::Confluent, Library::KafkaPython3],
+        "range",
+    );
 }
 
 #[test]
 fn older_libraries_share_a_group() {
-    come_and_go([Library::KafkaPython2, Library::Rdkafka, Library::Java39], "roundrobin");
+    come_and_go(
+        [Library::KafkaPython2, Library::Rdkafka, Library::Java39],
+        "roundrobin",
+    );
 }
 
 #[test]
 fn java_and_librdkafka_rebalance_cooperatively() {
-    come_and_go([Library::Java41, Library::Confluent, Library::Java39], "cooperative-sticky");
+    come_and_go(
+        [Library::Java41, Library::Confluent, Library::Java39],
+        "cooperative-sticky",
+    );
 }
 
 fn come_and_go(libraries: [Library; 3], assignor: &'static str) {
@@ -46,7 +55,10 @@ fn come_and_go(libraries: [Library; 3], assignor: &'static str) {
     group.commit("c", "");
     group.leave("b");
     group.leave("c");
-    assert_eq!(group.committed(libraries[2]), vec![(Some(100), String::new()); PARTITIONS as usize]);
+    assert_eq!(
+        group.committed(libraries[2]),
+        vec![(Some(100), String::new()); PARTITIONS as usize]
+    );
 }
 
 for_each_library!(cooperative_members_keep_what_they_hold);
@@ -63,10 +75,16 @@ fn cooperative_members_keep_what_they_hold(library: Library) {
     group.until_balanced();
     // An eager member would have given up all six first.
     assert_eq!(group.members["a"].assignment.len(), 3);
-    assert_eq!((group.members["a"].revoked, group.members["a"].lost), (1, 0));
+    assert_eq!(
+        (group.members["a"].revoked, group.members["a"].lost),
+        (1, 0)
+    );
     group.leave("b");
     group.until_balanced();
-    assert_eq!(group.members["a"].revoked, 1, "taking over takes nothing away");
+    assert_eq!(
+        group.members["a"].revoked, 1,
+        "taking over takes nothing away"
+    );
     group.leave("a");
 }
 
@@ -91,7 +109,10 @@ fn static_members_return_to_their_partitions(library: Library) {
     assert_eq!(group.members["a again"].assignment, held);
     group.produce(60);
     group.until_all_read_once();
-    assert_eq!(group.members["b"].assigned, rebalances, "the other member noticed nothing");
+    assert_eq!(
+        group.members["b"].assigned, rebalances,
+        "the other member noticed nothing"
+    );
     group.leave("a again");
     group.leave("b");
 }

@@ -16,12 +16,28 @@ fn every_library_reads_what_one_wrote(writer: Library) {
     for (i, compression) in COMPRESSIONS.into_iter().enumerate() {
         let mut records = records(i as u64);
         if !writer.null_headers() {
-            records.iter_mut().for_each(|r| r.headers.retain(|(_, value)| value.is_some()));
+            records
+                .iter_mut()
+                .for_each(|r| r.headers.retain(|(_, value)| value.is_some()));
         }
         let idempotent = writer.idempotent() && i % 2 == 0;
-        let request = Produce { topic: topic.clone(), acks: "all", compression, idempotent, records: records.clone() };
-        let offsets = writer.driver(server()).produce(&request).unwrap_or_else(|e| panic!("{compression}: {e}"));
-        expected.extend(records.into_iter().zip(offsets).map(|(record, offset)| as_read(&topic, record, offset)));
+        let request = Produce {
+            topic: topic.clone(),
+            acks: "all",
+            compression,
+            idempotent,
+            records: records.clone(),
+        };
+        let offsets = writer
+            .driver(server())
+            .produce(&request)
+            .unwrap_or_else(|e| panic!("{compression}: {e}"));
+        expected.extend(
+            records
+                .into_iter()
+                .zip(offsets)
+                .map(|(record, offset)| as_read(&topic, record, offset)),
+        );
     }
     expected.sort();
     assert_offsets_are_dense(&expected);
@@ -29,13 +45,26 @@ fn every_library_reads_what_one_wrote(writer: Library) {
     for reader in Library::ALL {
         let read = read_all(server(), reader, &topic, 2, expected.len());
         if let Some((want, got)) = expected.iter().zip(&read).find(|(want, got)| want != got) {
-            failures.push(format!("{} reads {got:?}\n   instead of {want:?}", reader.name()));
+            failures.push(format!(
+                "{} reads {got:?}\n   instead of {want:?}",
+                reader.name()
+            ));
         }
         if read.len() != expected.len() {
-            failures.push(format!("{} reads {} records of {}", reader.name(), read.len(), expected.len()));
+            failures.push(format!(
+                "{} reads {} records of {}",
+                reader.name(),
+                read.len(),
+                expected.len()
+            ));
         }
     }
-    assert!(failures.is_empty(), "written by {}:\n{}", writer.name(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "written by {}:\n{}",
+        writer.name(),
+        failures.join("\n")
+    );
 }
 
 /// Records of every shape that clients can send.
@@ -44,7 +73,12 @@ fn records(seed: u64) -> Vec<Record> {
     let mut records: Vec<Record> = (0..40)
         .map(|i| {
             let len = 1 + random.below(2000);
-            let mut record = Record::new(i % 2, THEN_MS + i64::from(i) * 10, &format!("key-{seed}-{i}"), "");
+            let mut record = Record::new(
+                i % 2,
+                THEN_MS + i64::from(i) * 10,
+                &format!("key-{seed}-{i}"),
+                "",
+            );
             record.value = Some(Hex(random.text(len)));
             record
         })
@@ -60,9 +94,16 @@ fn records(seed: u64) -> Vec<Record> {
     records[9].timestamp = THEN_MS - 86_400_000;
     let text = |t: &str| Some(Hex(t.into()));
     records[10].headers = vec![("one".into(), text("1"))];
-    records[11].headers =
-        vec![("twice".into(), text("a")), ("other".into(), text("")), ("twice".into(), text("b")), ("none".into(), None)];
-    records[12].headers = vec![("ключ".into(), Some(Hex(random.bytes(50)))), (String::new(), text("empty name"))];
+    records[11].headers = vec![
+        ("twice".into(), text("a")),
+        ("other".into(), text("")),
+        ("twice".into(), text("b")),
+        ("none".into(), None),
+    ];
+    records[12].headers = vec![
+        ("ключ".into(), Some(Hex(random.bytes(50)))),
+        (String::new(), text("empty name")),
+    ];
     records
 }
 
@@ -81,8 +122,15 @@ fn as_read(topic: &str, record: Record, offset: i64) -> Read {
 
 fn assert_offsets_are_dense(sorted: &[Read]) {
     for partition in 0..2 {
-        let offsets: Vec<i64> = sorted.iter().filter(|r| r.partition == partition).map(|r| r.offset).collect();
+        let offsets: Vec<i64> = sorted
+            .iter()
+            .filter(|r| r.partition == partition)
+            .map(|r| r.offset)
+            .collect();
         let dense: Vec<i64> = (0..offsets.len() as i64).collect();
-        assert_eq!(offsets, dense, "acknowledged offsets of partition {partition}");
+        assert_eq!(
+            offsets, dense,
+            "acknowledged offsets of partition {partition}"
+        );
     }
 }

@@ -24,7 +24,11 @@ fn groups_go_on_after_a_restart() {
         if kill && server.kind() == Kind::Kafka {
             break; // Apache Kafka's own recovery is not what is tested here.
         }
-        if kill { server.kill() } else { assert!(server.stop().success() || server.kind() == Kind::Kafka) }
+        if kill {
+            server.kill()
+        } else {
+            assert!(server.stop().success() || server.kind() == Kind::Kafka)
+        }
         server.start_again();
         for (library, group) in &mut groups {
             group.produce(40);

@@ -29,23 +29,52 @@ pub fn topic(library: Library, partitions: i32, configs: &[(&str, &str)]) -> Str
     topic_on(server(), library, partitions, configs)
 }
 
-pub fn topic_on(server: &Server, library: Library, partitions: i32, configs: &[(&str, &str)]) -> String {
+pub fn topic_on(
+    server: &Server,
+    library: Library,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> String {
     let topic = unique(library.name());
-    library.driver(server).create_topic(&topic, partitions, configs).expect("create a topic");
+    library
+        .driver(server)
+        .create_topic(&topic, partitions, configs)
+        .expect("create a topic");
     topic
 }
 
 pub fn produce(topic: &str, records: Vec<Record>) -> Produce {
-    Produce { topic: topic.to_owned(), acks: "all", compression: "none", idempotent: false, records }
+    Produce {
+        topic: topic.to_owned(),
+        acks: "all",
+        compression: "none",
+        idempotent: false,
+        records,
+    }
 }
 
 /// Reads exactly `count` records from the beginning of every partition.
 #[track_caller]
-pub fn read_all(server: &Server, library: Library, topic: &str, partitions: i32, count: usize) -> Vec<Read> {
+pub fn read_all(
+    server: &Server,
+    library: Library,
+    topic: &str,
+    partitions: i32,
+    count: usize,
+) -> Vec<Read> {
     let from = (0..partitions).map(From::beginning).collect();
     // One more than there should be would show as well: whoever reads asks for what it knows to be there.
-    let request = Consume { topic: topic.to_owned(), from, count, timeout_ms: 30_000 };
-    let mut records = library.driver(server).consume(&request).expect("consume").records;
+    let request = Consume {
+        topic: topic.to_owned(),
+        from,
+        count,
+        timeout_ms: 30_000,
+    };
+    let mut records = library
+        .driver(server)
+        .consume(&request)
+        .expect("consume")
+        .records;
     records.sort();
     records
 }

@@ -25,15 +25,31 @@ fn a_torn_tail_is_cut_and_the_log_goes_on() {
         server.kill();
         let log = std::fs::read(&log_files(&server)[0]).unwrap();
         // The beginning of a batch that never came whole.
-        OpenOptions::new().append(true).open(&active).unwrap().write_all(&log[..torn]).unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&active)
+            .unwrap()
+            .write_all(&log[..torn])
+            .unwrap();
         server.start_again();
-        assert!(contents(&server, &["t"]) == before, "a tail of {torn} bytes:\n{}", server.log());
+        assert!(
+            contents(&server, &["t"]) == before,
+            "a tail of {torn} bytes:\n{}",
+            server.log()
+        );
     }
     let mut driver = Library::Rdkafka.driver(&server);
     write(&mut driver, "t", "none", 50_000);
     let raw = &mut connect(&server);
-    let offsets: Vec<i64> = read_partition(raw, "t", 0).iter().map(|r| r.offset).collect();
-    assert_eq!(offsets, (0..offsets.len() as i64).collect::<Vec<_>>(), "no gap where the tail was");
+    let offsets: Vec<i64> = read_partition(raw, "t", 0)
+        .iter()
+        .map(|r| r.offset)
+        .collect();
+    assert_eq!(
+        offsets,
+        (0..offsets.len() as i64).collect::<Vec<_>>(),
+        "no gap where the tail was"
+    );
 }
 
 #[test]
@@ -69,9 +85,23 @@ fn a_flipped_bit_is_not_served_and_what_follows_is_kept() {
         kept.extend(records);
     }
     assert!(refused > 0, "the damaged batch must not be served");
-    assert!(kept.last().unwrap().offset == end - 1, "what follows is kept");
-    assert!(kept.iter().all(|r| before.binary_search_by_key(&r.offset, |b| b.offset).is_ok_and(|i| before[i] == *r)));
-    assert_eq!(kept.len() + refused, before.len(), "only the damaged batch is missing");
+    assert!(
+        kept.last().unwrap().offset == end - 1,
+        "what follows is kept"
+    );
+    assert!(kept.iter().all(|r| {
+        before
+            .binary_search_by_key(&r.offset, |b| b.offset)
+            .is_ok_and(|i| before[i] == *r)
+    }));
+    assert_eq!(
+        kept.len() + refused,
+        before.len(),
+        "only the damaged batch is missing"
+    );
     let said = server.log().to_lowercase();
-    assert!(said.contains("corrupt") || said.contains("damaged"), "it is said in the log:\n{said}");
+    assert!(
+        said.contains("corrupt") || said.contains("damaged"),
+        "it is said in the log:\n{said}"
+    );
 }

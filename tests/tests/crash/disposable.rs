@@ -23,13 +23,23 @@ fn side_files_can_be_damaged_in_any_way() {
     let mut random = Random::new(7);
     for kill in [false, true] {
         for damage in [Damage::Delete, Damage::Empty, Damage::Garble, Damage::Halve] {
-            if kill { server.kill() } else { assert!(server.stop().success()) }
+            if kill {
+                server.kill()
+            } else {
+                assert!(server.stop().success())
+            }
             let damaged = side_files(&server.data_dir());
             assert!(kill || damaged.len() > 20, "{damaged:?}");
-            damaged.iter().for_each(|file| hurt(file, damage, &mut random));
+            damaged
+                .iter()
+                .for_each(|file| hurt(file, damage, &mut random));
             server.start_again();
             let after = contents(&server, &topics);
-            assert!(after == before, "{damage:?}, kill: {kill}: something was lost:\n{}", server.log());
+            assert!(
+                after == before,
+                "{damage:?}, kill: {kill}: something was lost:\n{}",
+                server.log()
+            );
         }
     }
     assert!(!server.log().contains("panicked"), "{}", server.log());

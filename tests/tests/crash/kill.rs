@@ -20,7 +20,10 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
     println!("seed {seed}, {rounds} rounds");
     let mut random = Random::new(seed);
     let mut server = start(&[("log.segment.bytes", "1048576")]);
-    Library::Rdkafka.driver(&server).create_topic("load", PARTITIONS as i32, &[]).unwrap();
+    Library::Rdkafka
+        .driver(&server)
+        .create_topic("load", PARTITIONS as i32, &[])
+        .unwrap();
     let loads = [
         Load::rdkafka(&server.bootstrap(), "load", PARTITIONS, 0),
         Load::own(&server.bootstrap(), "load", PARTITIONS, 1_000_000_000_000),
@@ -37,13 +40,23 @@ fn nothing_acknowledged_is_lost_and_nothing_is_there_twice() {
     for partition in 0..PARTITIONS {
         let value = |v: &[u8]| std::str::from_utf8(v).unwrap().parse::<u64>().unwrap();
         let records = read_partition(&mut raw, "load", partition as i32);
-        let read: BTreeMap<i64, u64> = records.iter().map(|r| (r.offset, value(r.value.as_ref().unwrap()))).collect();
+        let read: BTreeMap<i64, u64> = records
+            .iter()
+            .map(|r| (r.offset, value(r.value.as_ref().unwrap())))
+            .collect();
         let histories: Vec<_> = by_producer.iter().map(|h| h[partition].clone()).collect();
         let wrong = check(&histories, &read);
-        assert!(wrong.is_empty(), "partition {partition}, seed {seed}:\n{}", wrong[..wrong.len().min(20)].join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "partition {partition}, seed {seed}:\n{}",
+            wrong[..wrong.len().min(20)].join("\n")
+        );
         let sent = histories.iter().flat_map(|h| &h.sent);
         let unknown = sent.filter(|(_, fate)| *fate == Fate::Unknown).count();
-        assert_eq!(unknown, 0, "the producers retried until all was acknowledged");
+        assert_eq!(
+            unknown, 0,
+            "the producers retried until all was acknowledged"
+        );
         println!("partition {partition}: {} records", read.len());
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+};
 use rdkafka::{ClientContext, Message};
 use tests::checker::{Fate, History};
 use tests::wait;
@@ -30,7 +32,9 @@ impl Notes {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<History>> {
-        self.histories.lock().unwrap_or_else(PoisonError::into_inner)
+        self.histories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a value is about to be sent; its place in the history.
@@ -59,7 +63,8 @@ impl Load {
     pub fn rdkafka(bootstrap: &str, topic: &str, partitions: usize, first: u64) -> Load {
         let notes = Notes::new(partitions);
         let (mine, bootstrap, topic) = (notes.clone(), bootstrap.to_owned(), topic.to_owned());
-        let thread = std::thread::spawn(move || run_rdkafka(&mine, &bootstrap, &topic, partitions, first));
+        let thread =
+            std::thread::spawn(move || run_rdkafka(&mine, &bootstrap, &topic, partitions, first));
         Load { notes, thread }
     }
 
@@ -68,7 +73,10 @@ impl Load {
         let notes = Notes::new(partitions);
         let (mine, bootstrap, topic) = (notes.clone(), bootstrap.to_owned(), topic.to_owned());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(run_own(mine, &bootstrap, &topic, partitions, first));
         });
         Load { notes, thread }
@@ -136,13 +144,19 @@ fn run_rdkafka(notes: &Arc<Notes>, bootstrap: &str, topic: &str, partitions: usi
             delivery_opaque: Box::new((partition, place)),
         };
         while let Err((error, unsent)) = producer.send(record) {
-            assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), "a fatal error");
+            assert_eq!(
+                error,
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
+                "a fatal error"
+            );
             std::thread::sleep(Duration::from_millis(1)); // until the queue has room again
             record = unsent;
         }
         value += 1;
     }
-    producer.flush(wait::PATIENCE).expect("everything is answered in the end");
+    producer
+        .flush(wait::PATIENCE)
+        .expect("everything is answered in the end");
 }
 
 async fn run_own(notes: Arc<Notes>, bootstrap: &str, topic: &str, partitions: usize, first: u64) {
@@ -156,14 +170,18 @@ async fn run_own(notes: Arc<Notes>, bootstrap: &str, topic: &str, partitions: us
         ..ProducerConfig::default()
     };
     assert!(config.idempotent);
-    let producer = Producer::new(config).await.expect("the own producer starts");
+    let producer = Producer::new(config)
+        .await
+        .expect("the own producer starts");
     let (send, mut deliveries) = tokio::sync::mpsc::unbounded_channel();
     let settled = tokio::spawn({
         let notes = notes.clone();
         async move {
             while let Some((partition, place, delivery)) = deliveries.recv().await {
                 let delivery: wire::client::producer::Delivery = delivery;
-                let fate = delivery.await.map_or(Fate::Unknown, |meta| Fate::Acknowledged(meta.offset));
+                let fate = delivery
+                    .await
+                    .map_or(Fate::Unknown, |meta| Fate::Acknowledged(meta.offset));
                 notes.settle(partition, place, fate);
             }
         }
@@ -177,11 +195,18 @@ async fn run_own(notes: Arc<Notes>, bootstrap: &str, topic: &str, partitions: us
             value: Some(Bytes::from(value.to_string())),
             ..ProducerRecord::default()
         };
-        let delivery = producer.send(topic, record).await.expect("a record is taken");
-        send.send((partition, place, delivery)).expect("the receiver lives");
+        let delivery = producer
+            .send(topic, record)
+            .await
+            .expect("a record is taken");
+        send.send((partition, place, delivery))
+            .expect("the receiver lives");
         value += 1;
     }
-    producer.flush().await.expect("everything is answered in the end");
+    producer
+        .flush()
+        .await
+        .expect("everything is answered in the end");
     drop(send);
     settled.await.expect("deliveries are noted");
     producer.close().await.expect("the own producer ends");

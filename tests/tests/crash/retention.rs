@@ -12,10 +12,16 @@ use tests::wait;
 use crate::support::{connect, start, write};
 
 fn beginning(raw: &mut Raw, topic: &str) -> i64 {
-    let partition = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(-2);
+    let partition = ListOffsetsPartition::default()
+        .with_partition_index(0)
+        .with_timestamp(-2);
     let name = TopicName(StrBytes::from_string(topic.to_owned()));
-    let topic = ListOffsetsTopic::default().with_name(name).with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    let topic = ListOffsetsTopic::default()
+        .with_name(name)
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![topic]);
     raw.call(&request, 5).topics[0].partitions[0].offset
 }
 
@@ -38,9 +44,13 @@ fn retained(configs: &[(&str, &str)]) {
         write(&mut driver, "t", "none", i * 1000);
     }
     let mut raw = connect(&server);
-    wait::until("the first segment to be deleted", || beginning(&mut raw, "t") > 0);
+    wait::until("the first segment to be deleted", || {
+        beginning(&mut raw, "t") > 0
+    });
     wait::until("its files to be deleted", || {
-        let first = files(&server.data_dir(), ".log", |n| n == "t-0").into_iter().next();
+        let first = files(&server.data_dir(), ".log", |n| n == "t-0")
+            .into_iter()
+            .next();
         first.is_some_and(|f| !f.ends_with("00000000000000000000.log"))
     });
     assert_eq!(fetch(&mut raw, "t", 0, 0).0, OFFSET_OUT_OF_RANGE);

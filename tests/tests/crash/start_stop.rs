@@ -12,13 +12,19 @@ fn a_second_broker_on_the_same_directory_is_refused() {
     fill(&server, &["t"]);
     let mut second = server.command();
     // The same directory, another port: it is the directory that is taken.
-    second.args(["--listen", &format!("127.0.0.1:{}", tests::server::free_port())]);
+    second.args([
+        "--listen",
+        &format!("127.0.0.1:{}", tests::server::free_port()),
+    ]);
     let log = server.scratch().join("second.log");
     let mut second = Process::start(without_first_listen(&second), &log, None);
     let status = second.wait();
     assert!(!status.success());
     let said = second.output();
-    assert!(said.contains(&*server.data_dir().to_string_lossy()), "it names the directory: {said}");
+    assert!(
+        said.contains(&*server.data_dir().to_string_lossy()),
+        "it names the directory: {said}"
+    );
     assert!(!said.contains("panicked"), "{said}");
     let before = contents(&server, &["t"]);
     write(&mut Library::Rdkafka.driver(&server), "t", "none", 10_000);
@@ -54,13 +60,25 @@ fn sigterm_ends_cleanly_and_loses_nothing() {
 
 #[test]
 fn a_wrong_setting_is_refused_by_name() {
-    for (setting, value) in [("num.partitions", "many"), ("log.segment.bytes", "-5"), ("listeners", "PLAINTEXT://127.0.0.1:port")] {
+    for (setting, value) in [
+        ("num.partitions", "many"),
+        ("log.segment.bytes", "-5"),
+        ("listeners", "PLAINTEXT://127.0.0.1:port"),
+    ] {
         let mut command = std::process::Command::new(tests::env::binary("mini-broker"));
         let dir = tempfile::tempdir().unwrap();
-        command.arg("--data-dir").arg(dir.path()).arg("--override").arg(format!("{setting}={value}"));
+        command
+            .arg("--data-dir")
+            .arg(dir.path())
+            .arg("--override")
+            .arg(format!("{setting}={value}"));
         let done = run(command, "");
         assert!(!done.status.success());
-        assert!(done.stderr.contains(setting) && done.stderr.contains(value), "{setting}: {}", done.stderr);
+        assert!(
+            done.stderr.contains(setting) && done.stderr.contains(value),
+            "{setting}: {}",
+            done.stderr
+        );
     }
 }
 
@@ -69,7 +87,11 @@ fn an_unknown_setting_is_a_warning_that_names_it() {
     let server = start(&[("no.such.setting", "1")]);
     assert!(raw::answers(server.port()));
     assert!(server.log().contains("no.such.setting"), "{}", server.log());
-    assert!(server.log().contains("bootstrap server"), "{}", server.log());
+    assert!(
+        server.log().contains("bootstrap server"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
@@ -77,6 +99,10 @@ fn without_a_word_it_listens_on_loopback_only() {
     let server = start(&[]);
     let port = format!("{:04X}", server.port());
     let listening = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let socket = listening.lines().find(|l| l.split_whitespace().nth(1).is_some_and(|a| a.ends_with(&format!(":{port}"))));
+    let socket = listening.lines().find(|l| {
+        l.split_whitespace()
+            .nth(1)
+            .is_some_and(|a| a.ends_with(&format!(":{port}")))
+    });
     assert!(socket.unwrap().contains("0100007F:"), "{socket:?}");
 }

@@ -32,7 +32,13 @@ const COMPRESSIONS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 pub fn fill(server: &Server, topics: &[&str]) {
     let mut driver = Library::Rdkafka.driver(server);
     for topic in topics {
-        driver.create_topic(topic, PARTITIONS, &[("segment.bytes", "1048576"), ("retention.ms", "-1")]).unwrap();
+        driver
+            .create_topic(
+                topic,
+                PARTITIONS,
+                &[("segment.bytes", "1048576"), ("retention.ms", "-1")],
+            )
+            .unwrap();
         for (i, compression) in COMPRESSIONS.into_iter().enumerate() {
             write(&mut driver, topic, compression, i * 1000);
         }
@@ -43,15 +49,28 @@ pub fn fill(server: &Server, topics: &[&str]) {
 /// 200 records of 4 KiB that do not compress well, and 200 that do.
 pub fn write(driver: &mut Lease, topic: &str, compression: &'static str, first: usize) {
     let mut random = tests::random::Random::new(first as u64);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64;
     let records = (first..first + 400)
         .map(|i| {
             let mut record = Record::new((i % 2) as i32, now, &i.to_string(), "");
-            record.value = Some(Hex(if i % 4 < 2 { random.bytes(4096) } else { random.text(1000) }));
+            record.value = Some(Hex(if i % 4 < 2 {
+                random.bytes(4096)
+            } else {
+                random.text(1000)
+            }));
             record
         })
         .collect();
-    let request = Produce { topic: topic.to_owned(), acks: "all", compression, idempotent: true, records };
+    let request = Produce {
+        topic: topic.to_owned(),
+        acks: "all",
+        compression,
+        idempotent: true,
+        records,
+    };
     driver.produce(&request).unwrap();
 }
 
@@ -77,16 +96,32 @@ fn commit(driver: &mut Lease, topic: &str) {
 pub fn contents(server: &Server, topics: &[&str]) -> Contents {
     let mut raw = connect(server);
     let mut driver = Library::Rdkafka.driver(server);
-    let mut contents = Contents { records: BTreeMap::new(), committed: BTreeMap::new() };
+    let mut contents = Contents {
+        records: BTreeMap::new(),
+        committed: BTreeMap::new(),
+    };
     for topic in topics {
         for partition in 0..PARTITIONS {
             let read = read_partition(&mut raw, topic, partition);
-            let records = read.into_iter().map(|r| (r.offset, r.timestamp, r.value.map(|v| v.to_vec()))).collect();
-            contents.records.insert(((*topic).to_owned(), partition), records);
+            let records = read
+                .into_iter()
+                .map(|r| (r.offset, r.timestamp, r.value.map(|v| v.to_vec())))
+                .collect();
+            contents
+                .records
+                .insert(((*topic).to_owned(), partition), records);
         }
-        let committed = driver.committed(topic, topic, &(0..PARTITIONS).collect::<Vec<_>>()).unwrap();
-        assert!(committed.iter().all(|c| c.offset.is_some()), "{topic}: {committed:?}");
-        let committed = committed.into_iter().map(|c| (c.offset, c.metadata)).collect();
+        let committed = driver
+            .committed(topic, topic, &(0..PARTITIONS).collect::<Vec<_>>())
+            .unwrap();
+        assert!(
+            committed.iter().all(|c| c.offset.is_some()),
+            "{topic}: {committed:?}"
+        );
+        let committed = committed
+            .into_iter()
+            .map(|c| (c.offset, c.metadata))
+            .collect();
         contents.committed.insert((*topic).to_owned(), committed);
     }
     contents

@@ -10,12 +10,18 @@ use crate::lake::Lake;
 
 fn demo(dir: &std::path::Path) -> Command {
     let mut command = Command::new(env::binary("mini-broker"));
-    command.arg("demo").arg("--data-dir").arg(dir.join("data")).arg("--lake").arg(dir.join("lake")).current_dir(dir);
+    command
+        .arg("demo")
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .arg("--lake")
+        .arg(dir.join("lake"))
+        .current_dir(dir);
     command
 }
 
 fn numbered_rows(dir: &std::path::Path) -> Vec<String> {
-    Lake::folder(dir).lines()
+    Lake::Folder(dir.join("lake")).lines()
 }
 
 #[test]
@@ -30,7 +36,11 @@ fn it_ends_by_itself_when_all_are_stored_and_carries_on_the_next_time() {
     let mut rows = numbered_rows(dir.path());
     rows.sort();
     rows.dedup();
-    assert_eq!(rows.len(), 2000, "the second run went on where the first one stopped");
+    assert_eq!(
+        rows.len(),
+        2000,
+        "the second run went on where the first one stopped"
+    );
 }
 
 #[test]
@@ -45,5 +55,9 @@ fn ctrl_c_ends_it_cleanly_with_everything_stored() {
     });
     running.signal(Signal::INT);
     assert!(running.wait().success(), "{}", running.output());
-    assert!(running.output().contains("lake"), "it says where the ticks are: {}", running.output());
+    assert!(
+        running.output().contains("lake"),
+        "it says where the ticks are: {}",
+        running.output()
+    );
 }

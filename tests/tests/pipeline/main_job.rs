@@ -1,95 +1,102 @@
-//! The main job: a file of 104,000 rows, every row counted in the lake, in every format.
+//! The tutorial's file at full speed: every row is counted in the lake, with the values it had.
 
 use std::collections::HashMap;
-use std::process::Command;
 
-use tests::server::{Kind, Server};
-use tests::{env, process};
+use tests::env;
+use tests::process::run;
+use tests::server::Server;
 
-use crate::lake::{Lake, producer, status_number};
-
-const TOPIC: &str = "stock_market_data";
-
-fn rows() -> u64 {
-    env::number("MINI_BROKER_TEST_ROWS", 104_000)
-}
-
-/// How often each row of the file, as (Index, Date), is in the lake.
-fn count_rows(lines: impl Iterator<Item = (String, String)>) -> HashMap<(String, String), u64> {
-    let mut counts = HashMap::new();
-    for row in lines {
-        *counts.entry(row).or_insert(0) += 1;
-    }
-    counts
-}
-
-fn columns(line: &str) -> (String, String) {
-    let mut fields = line.split(',');
-    let mut next = || fields.next().expect("a column").to_owned();
-    (next(), next())
-}
+use crate::lake::*;
 
 #[test]
-fn every_row_of_the_file_is_in_the_lake_once() {
-    let server = Server::start_kind(Kind::MiniBroker, &[("num.partitions", "3")]);
-    let file = server.scratch().join("ticks.csv");
-    let mut generate = Command::new(env::binary("producer"));
-    generate.arg("--generate-csv").arg(&file).args(["--seed", "7"]);
-    process::run(generate, "").success();
-    let text = std::fs::read_to_string(&file).expect("the generated file");
-    let wanted: Vec<_> = text.lines().skip(1).take(rows() as usize).map(columns).collect();
-    assert_eq!(wanted.len() as u64, rows(), "the generator makes enough rows");
+fn every_row_of_a_large_file_is_in_the_lake() {
+    let server = Server::start(&[]);
+    let csv = server.scratch().join("ticks.csv");
+    let mut generate = std::process::Command::new(env::binary("producer"));
+    generate
+        .arg("--generate-csv")
+        .arg(&csv)
+        .args(["--seed", "3"]);
+    run(generate, "").success();
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let rows = text.lines().count() - 1;
+    assert!(rows > 100_000, "{rows} rows");
 
-    let mut produce = producer(&server.bootstrap(), TOPIC, "max");
-    produce.arg("--data").arg(&file).args(["--count", &rows().to_string()]);
-    process::run(produce, "").success();
+    create_topic(&server, "ticks");
+    let mut produce = producer(&server.bootstrap(), "ticks");
+    produce.arg("--data").arg(&csv).args(["--rate", "max"]);
+    run(produce, "").success();
 
-    let lake = Lake::folder(server.scratch());
-    let mut consume = lake.consumer(&server.bootstrap(), TOPIC);
-    consume.args(["--once", "--format", "json"]);
-    let said = process::run(consume, "").success();
-    assert_eq!(status_number(&said.stdout, "records_stored"), Some(rows() as i64));
-    assert_eq!(status_number(&said.stdout, "lag"), Some(0));
+    let lake = Lake::folder(&server);
+    let consume = || {
+        let mut command = consumer(&server.bootstrap(), "ticks", "lake");
+        command.args(["--format", "json", "--once"]);
+        lake.receive(&mut command);
+        last_status(&run(command, "").success().stdout)
+    };
+    let status = consume();
+    assert_eq!(
+        (&status["records_stored"], &status["lag"]),
+        (&rows.into(), &0.into())
+    );
+    assert_eq!(assert_every_record_once(&server, "ticks", &lake), rows);
+    assert_eq!(rows_of_lake(&lake), rows_of_csv(&text));
 
-    let stored = count_rows(lake.lines().iter().map(|line| {
-        let tick: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
-        let text = |name: &str| tick[name].as_str().expect("text").to_owned();
-        assert!(tick["Adj Close"].is_number() || tick["Adj Close"].is_null(), "numbers stay numbers: {line}");
-        (text("Index"), text("Date"))
-    }));
-    assert_eq!(stored, count_rows(wanted.iter().cloned()));
-    in_csv(&server, &count_rows(wanted.into_iter()));
-    in_parquet(&server);
+    let objects = lake.objects();
+    assert_eq!(
+        consume()["records_stored"],
+        0,
+        "a second run finds nothing to do"
+    );
+    assert_eq!(lake.objects(), objects);
 }
 
-fn in_csv(server: &Server, wanted: &HashMap<(String, String), u64>) {
-    let lake = Lake::Folder(server.scratch().join("csv"));
-    let mut consume = lake.consumer_of("csv", &server.bootstrap(), TOPIC);
-    consume.args(["--once", "--format", "csv"]);
-    process::run(consume, "").success();
-    let mut lines = Vec::new();
-    for (name, content) in lake.objects() {
-        let text = String::from_utf8(content).expect("CSV is UTF-8");
-        let mut rows = text.lines();
-        assert_eq!(rows.next(), Some("Index,Date,Open,High,Low,Close,Adj Close,Volume,CloseUSD"), "{name}");
-        lines.extend(rows.map(columns));
+/// How often each row is there: numbers as numbers.
+type Rows = HashMap<Vec<String>, usize>;
+
+fn rows_of_csv(text: &str) -> Rows {
+    let mut rows = Rows::new();
+    for line in text.lines().skip(1) {
+        let number = |field: &str| {
+            field
+                .parse::<f64>()
+                .map_or_else(|_| field.to_owned(), |n| n.to_string())
+        };
+        *rows
+            .entry(line.split(',').map(number).collect())
+            .or_default() += 1;
     }
-    assert_eq!(&count_rows(lines.into_iter()), wanted);
+    rows
 }
 
-/// Read back by another implementation of the format.
-fn in_parquet(server: &Server) {
-    let lake = Lake::Folder(server.scratch().join("parquet"));
-    let mut consume = lake.consumer_of("parquet", &server.bootstrap(), TOPIC);
-    consume.args(["--once", "--format", "parquet"]);
-    process::run(consume, "").success();
-    let code = "import sys, json, duckdb\n\
-        pattern = sys.argv[1] + '/**/*.parquet'\n\
-        n, keys, volume = duckdb.sql(f\"select count(*), count(distinct (\\\"Index\\\", \\\"Date\\\")), \\\n\
-        \x20 sum(\\\"Volume\\\") from read_parquet('{pattern}')\").fetchone()\n\
-        print(n, keys)";
-    let mut read = Command::new(env::test_env("venv-s3").join("bin/python"));
-    read.arg("-c").arg(code).arg(server.scratch().join("parquet"));
-    let said = process::run(read, "").success().stdout;
-    assert_eq!(said.trim(), format!("{0} {0}", rows()), "rows, and different ones");
+fn rows_of_lake(lake: &Lake) -> Rows {
+    let mut rows = Rows::new();
+    for content in lake.objects().values() {
+        for line in String::from_utf8_lossy(content).lines() {
+            let row: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(line).unwrap();
+            let names: Vec<&str> = row.keys().map(String::as_str).collect();
+            assert_eq!(
+                names,
+                [
+                    "Index",
+                    "Date",
+                    "Open",
+                    "High",
+                    "Low",
+                    "Close",
+                    "Adj Close",
+                    "Volume",
+                    "CloseUSD"
+                ]
+            );
+            let text = |v: &serde_json::Value| match v {
+                serde_json::Value::Number(n) => n.as_f64().unwrap().to_string(),
+                serde_json::Value::Null => String::new(),
+                other => other.as_str().unwrap().to_owned(),
+            };
+            *rows.entry(row.values().map(text).collect()).or_default() += 1;
+        }
+    }
+    rows
 }

@@ -28,7 +28,10 @@ fn a_version_that_is_too_new_is_answered_with_the_range() {
     let own = answer.api_keys.iter().find(|k| k.api_key == 18).unwrap();
     assert_eq!((own.min_version, own.max_version), (0, 4));
     // The connection lives on, and the client tries again with a version it was told.
-    assert_eq!(raw.call(&ApiVersionsRequest::default(), 3).error_code, UNSUPPORTED_OR_INVALID);
+    assert_eq!(
+        raw.call(&ApiVersionsRequest::default(), 3).error_code,
+        UNSUPPORTED_OR_INVALID
+    );
     assert_eq!(raw.call(&ApiVersionsRequest::default(), 0).error_code, 0);
 }
 
@@ -45,7 +48,10 @@ fn unknown_apis_and_versions_close_the_connection() {
         raw.send(&bytes).unwrap();
         assert_eq!(raw.receive().unwrap(), None, "API {key} version {version}");
     }
-    assert_eq!(connect().call(&ApiVersionsRequest::default(), 0).error_code, 0);
+    assert_eq!(
+        connect().call(&ApiVersionsRequest::default(), 0).error_code,
+        0
+    );
 }
 
 #[test]
@@ -67,13 +73,30 @@ fn a_corrupt_batch_is_refused_and_its_neighbour_is_not() {
     let mut bad = BytesMut::from(&good[..]);
     let last = bad.len() - 1;
     bad[last] ^= 1;
-    let data = |records: Bytes| vec![PartitionProduceData::default().with_index(0).with_records(Some(records))];
-    let part = |topic: &str, records| TopicProduceData::default().with_name(name(topic)).with_partition_data(data(records));
+    let data = |records: Bytes| {
+        vec![
+            PartitionProduceData::default()
+                .with_index(0)
+                .with_records(Some(records)),
+        ]
+    };
+    let part = |topic: &str, records| {
+        TopicProduceData::default()
+            .with_name(name(topic))
+            .with_partition_data(data(records))
+    };
     let topics = vec![part(&broken, bad.freeze()), part(&sound, good)];
-    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(topics);
+    let request = ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(30_000)
+        .with_topic_data(topics);
     let answer = raw.call(&request, 9);
     let error = |topic: &str| {
-        let found = answer.responses.iter().find(|r| &*r.name.0 == topic).unwrap();
+        let found = answer
+            .responses
+            .iter()
+            .find(|r| &*r.name.0 == topic)
+            .unwrap();
         found.partition_responses[0].error_code
     };
     assert_eq!((error(&broken), error(&sound)), (CORRUPT_MESSAGE, 0));
@@ -85,7 +108,10 @@ fn a_batch_above_the_limit_is_refused() {
     let topic = topic(&mut raw);
     let mut large = batch(1);
     large.push(now_ms(), None, Some(&vec![7; 1_100_000]), &[]);
-    assert_eq!(produce(&mut raw, &topic, large.build(0)).error_code, MESSAGE_TOO_LARGE);
+    assert_eq!(
+        produce(&mut raw, &topic, large.build(0)).error_code,
+        MESSAGE_TOO_LARGE
+    );
     assert_eq!(produce(&mut raw, &topic, batch(1).build(0)).base_offset, 0);
 }
 
@@ -96,11 +122,17 @@ fn unknown_partitions_and_impossible_acks_are_refused() {
     let mut request = produce_request(&topic, batch(1).build(0));
     request.topic_data[0].partition_data[0].index = 7;
     let answer = raw.call(&request, 9);
-    assert_eq!(answer.responses[0].partition_responses[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(
+        answer.responses[0].partition_responses[0].error_code,
+        UNKNOWN_TOPIC_OR_PARTITION
+    );
     request.topic_data[0].partition_data[0].index = 0;
     request.acks = 5;
     let answer = raw.call(&request, 9);
-    assert_eq!(answer.responses[0].partition_responses[0].error_code, INVALID_REQUIRED_ACKS);
+    assert_eq!(
+        answer.responses[0].partition_responses[0].error_code,
+        INVALID_REQUIRED_ACKS
+    );
 }
 
 #[test]
@@ -108,9 +140,17 @@ fn an_offset_outside_the_log_is_out_of_range() {
     let mut raw = connect();
     let topic = topic(&mut raw);
     assert_eq!(produce(&mut raw, &topic, batch(3).build(0)).error_code, 0);
-    for (offset, error) in [(-1, OFFSET_OUT_OF_RANGE), (0, 0), (3, 0), (4, OFFSET_OUT_OF_RANGE)] {
+    for (offset, error) in [
+        (-1, OFFSET_OUT_OF_RANGE),
+        (0, 0),
+        (3, 0),
+        (4, OFFSET_OUT_OF_RANGE),
+    ] {
         let answer = raw.call(&fetch_request(&topic, offset), 12);
-        assert_eq!(answer.responses[0].partitions[0].error_code, error, "offset {offset}");
+        assert_eq!(
+            answer.responses[0].partitions[0].error_code, error,
+            "offset {offset}"
+        );
     }
 }
 
@@ -118,8 +158,16 @@ fn an_offset_outside_the_log_is_out_of_range() {
 fn wrong_topic_names_never_reach_the_file_system() {
     let mut raw = connect();
     for wrong in [".", "..", "a/b", "../x", "", "a b", "ü", &"x".repeat(250)] {
-        assert_eq!(create(&mut raw, wrong, 1), INVALID_TOPIC_EXCEPTION, "create {wrong:?}");
-        assert_eq!(metadata_error(&mut raw, wrong), INVALID_TOPIC_EXCEPTION, "metadata of {wrong:?}");
+        assert_eq!(
+            create(&mut raw, wrong, 1),
+            INVALID_TOPIC_EXCEPTION,
+            "create {wrong:?}"
+        );
+        assert_eq!(
+            metadata_error(&mut raw, wrong),
+            INVALID_TOPIC_EXCEPTION,
+            "metadata of {wrong:?}"
+        );
     }
     assert!(!server().scratch().join("x-0").exists());
 }
@@ -130,7 +178,10 @@ fn topics_are_created_once_and_with_partitions() {
     let topic = topic(&mut raw);
     assert_eq!(create(&mut raw, &topic, 1), TOPIC_ALREADY_EXISTS);
     assert_eq!(create(&mut raw, &unique("none"), 0), INVALID_PARTITIONS);
-    assert_eq!(create(&mut raw, &unique("negative"), -2), INVALID_PARTITIONS);
+    assert_eq!(
+        create(&mut raw, &unique("negative"), -2),
+        INVALID_PARTITIONS
+    );
 }
 
 #[test]

@@ -8,7 +8,9 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request};
 use tests::env;
@@ -25,7 +27,11 @@ const ROUND: u64 = 1000;
 fn malformed_frames_leave_the_broker_serving() {
     // Topics that a mutated request may create must not fill the disk, nor old ones be deleted by chance.
     let server = Server::start(&[("num.partitions", "1")]);
-    let default = if server.kind() == Kind::Kafka { 3_000 } else { 30_000 };
+    let default = if server.kind() == Kind::Kafka {
+        3_000
+    } else {
+        30_000
+    };
     let frames = env::number("MINI_BROKER_TEST_MALFORMED_FRAMES", default);
     let seed = env::number("MINI_BROKER_TEST_SEED", 20_261_121);
     println!("seed {seed}, {frames} frames");
@@ -37,7 +43,9 @@ fn malformed_frames_leave_the_broker_serving() {
             for thread in 0..2 {
                 let mut random = Random::new(seed + 2 * round + thread);
                 let (server, valid) = (&server, &valid);
-                scope.spawn(move || (0..ROUND).for_each(|_| send_one(server, &mutate(valid, &mut random))));
+                scope.spawn(move || {
+                    (0..ROUND).for_each(|_| send_one(server, &mutate(valid, &mut random)))
+                });
             }
         });
         canary.sings();
@@ -48,7 +56,10 @@ fn malformed_frames_leave_the_broker_serving() {
         // The first rounds fill caches and create topics.
         let settled = memory_kib[memory_kib.len() / 3];
         let last = *memory_kib.last().unwrap();
-        assert!(last < settled + 32 * 1024, "memory grows, in KiB after each round: {memory_kib:?}");
+        assert!(
+            last < settled + 32 * 1024,
+            "memory grows, in KiB after each round: {memory_kib:?}"
+        );
         let peak = server.process().peak_resident_kib();
         assert!(peak < 256 * 1024, "a peak of {peak} KiB");
     }
@@ -89,7 +100,11 @@ impl Canary {
     fn new(server: &Server) -> Canary {
         let mut raw = Raw::connect(server.port()).unwrap();
         let topic = topic(&mut raw);
-        Canary { raw, topic, sung: 0 }
+        Canary {
+            raw,
+            topic,
+            sung: 0,
+        }
     }
 
     fn sings(&mut self) {
@@ -121,25 +136,36 @@ fn templates() -> Vec<Vec<u8>> {
         r.transactional_id = Some(TransactionalId(text("tx"))).filter(|_| v % 2 == 0);
         r
     });
-    every(&mut all, |v| fetch_request(if v < 13 { "mutated" } else { "" }, 0));
+    every(&mut all, |v| {
+        fetch_request(if v < 13 { "mutated" } else { "" }, 0)
+    });
     every(&mut all, |_| {
         let p = ListOffsetsPartition::default().with_timestamp(-1);
-        let topic = ListOffsetsTopic::default().with_name(t()).with_partitions(vec![p]);
+        let topic = ListOffsetsTopic::default()
+            .with_name(t())
+            .with_partitions(vec![p]);
         ListOffsetsRequest::default().with_topics(vec![topic])
     });
     every(&mut all, |_| {
-        let topics = (0..3).map(|_| MetadataRequestTopic::default().with_name(Some(t()))).collect();
+        let topics = (0..3)
+            .map(|_| MetadataRequestTopic::default().with_name(Some(t())))
+            .collect();
         MetadataRequest::default().with_topics(Some(topics))
     });
     every(&mut all, |v| {
-        let p = OffsetCommitRequestPartition::default().with_committed_metadata(Some(text("some metadata")));
+        let p = OffsetCommitRequestPartition::default()
+            .with_committed_metadata(Some(text("some metadata")));
         let topic = OffsetCommitRequestTopic::default().with_partitions(vec![p]);
         let topic = if v < 10 { topic.with_name(t()) } else { topic };
-        OffsetCommitRequest::default().with_group_id(g()).with_topics(vec![topic])
+        OffsetCommitRequest::default()
+            .with_group_id(g())
+            .with_topics(vec![topic])
     });
     every(&mut all, |v| {
         if v < 8 {
-            OffsetFetchRequest::default().with_group_id(g()).with_topics(None.filter(|_| v > 1).or(Some(vec![])))
+            OffsetFetchRequest::default()
+                .with_group_id(g())
+                .with_topics(None.filter(|_| v > 1).or(Some(vec![])))
         } else {
             let group = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(g());
             OffsetFetchRequest::default().with_groups(vec![group.clone(), group])
@@ -147,38 +173,76 @@ fn templates() -> Vec<Vec<u8>> {
     });
     every(&mut all, |v| {
         let r = FindCoordinatorRequest::default();
-        if v < 4 { r.with_key(text("mutated")) } else { r.with_coordinator_keys(vec![text("a"), text("b")]) }
+        if v < 4 {
+            r.with_key(text("mutated"))
+        } else {
+            r.with_coordinator_keys(vec![text("a"), text("b")])
+        }
     });
     every(&mut all, |v| {
-        let p = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(&[1; 40]));
-        let r = JoinGroupRequest::default().with_group_id(g()).with_session_timeout_ms(6000).with_protocols(vec![p]);
-        r.with_rebalance_timeout_ms(if v == 0 { -1 } else { 6000 }).with_protocol_type(text("consumer"))
-    });
-    every(&mut all, |_| HeartbeatRequest::default().with_group_id(g()).with_member_id(text("member")));
-    every(&mut all, |v| {
-        let r = LeaveGroupRequest::default().with_group_id(g());
-        if v < 3 { r.with_member_id(text("member")) } else { r.with_members(vec![Default::default(), Default::default()]) }
+        let p = JoinGroupRequestProtocol::default()
+            .with_name(text("range"))
+            .with_metadata(Bytes::from_static(&[1; 40]));
+        let r = JoinGroupRequest::default()
+            .with_group_id(g())
+            .with_session_timeout_ms(6000)
+            .with_protocols(vec![p]);
+        r.with_rebalance_timeout_ms(if v == 0 { -1 } else { 6000 })
+            .with_protocol_type(text("consumer"))
     });
     every(&mut all, |_| {
-        let a = sync_group_request::SyncGroupRequestAssignment::default().with_assignment(Bytes::from_static(&[2; 40]));
-        SyncGroupRequest::default().with_group_id(g()).with_assignments(vec![a])
+        HeartbeatRequest::default()
+            .with_group_id(g())
+            .with_member_id(text("member"))
+    });
+    every(&mut all, |v| {
+        let r = LeaveGroupRequest::default().with_group_id(g());
+        if v < 3 {
+            r.with_member_id(text("member"))
+        } else {
+            r.with_members(vec![Default::default(), Default::default()])
+        }
+    });
+    every(&mut all, |_| {
+        let a = sync_group_request::SyncGroupRequestAssignment::default()
+            .with_assignment(Bytes::from_static(&[2; 40]));
+        SyncGroupRequest::default()
+            .with_group_id(g())
+            .with_assignments(vec![a])
     });
     every(&mut all, |v| {
         let r = ApiVersionsRequest::default();
-        if v < 3 { r } else { r.with_client_software_name(text("tests")).with_client_software_version(text("1.0")) }
+        if v < 3 {
+            r
+        } else {
+            r.with_client_software_name(text("tests"))
+                .with_client_software_version(text("1.0"))
+        }
     });
     every(&mut all, |_| {
-        let new = CreatableTopic::default().with_name(t()).with_num_partitions(1).with_replication_factor(1);
-        CreateTopicsRequest::default().with_topics(vec![new]).with_validate_only(true)
+        let new = CreatableTopic::default()
+            .with_name(t())
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        CreateTopicsRequest::default()
+            .with_topics(vec![new])
+            .with_validate_only(true)
     });
     every(&mut all, |v| {
         let r = DeleteTopicsRequest::default();
-        if v < 6 { r.with_topic_names(vec![t()]) } else { r.with_topics(vec![Default::default()]) }
+        if v < 6 {
+            r.with_topic_names(vec![t()])
+        } else {
+            r.with_topics(vec![Default::default()])
+        }
     });
-    every(&mut all, |_| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx")))));
+    every(&mut all, |_| {
+        InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("tx"))))
+    });
     every(&mut all, |_| {
         let p = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
-        let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default().with_topic(t());
+        let topic =
+            offset_for_leader_epoch_request::OffsetForLeaderTopic::default().with_topic(t());
         OffsetForLeaderEpochRequest::default().with_topics(vec![topic.with_partitions(vec![p])])
     });
     every(&mut all, |_| {
@@ -197,7 +261,10 @@ fn templates() -> Vec<Vec<u8>> {
 }
 
 /// A frame for each version of a request that can be encoded.
-fn every<R: Request + Message + Encodable + HeaderVersion>(all: &mut Vec<Vec<u8>>, make: impl Fn(i16) -> R) {
+fn every<R: Request + Message + Encodable + HeaderVersion>(
+    all: &mut Vec<Vec<u8>>,
+    make: impl Fn(i16) -> R,
+) {
     for version in R::VERSIONS.min..=R::VERSIONS.max {
         let request = make(version);
         if request.compute_size(version).is_ok() {
@@ -235,7 +302,11 @@ fn flip_bits(bytes: &mut [u8], random: &mut Random) {
 /// A count or length of all ones, as 4 bytes or as a varint, somewhere in the body.
 fn giant_count(bytes: &mut Vec<u8>, random: &mut Random) {
     let at = 8 + random.below(bytes.len() - 8);
-    let giant: &[u8] = if random.below(2) == 0 { &[0x7f, 0xff, 0xff, 0xff] } else { &[0xff, 0xff, 0xff, 0xff, 0x07] };
+    let giant: &[u8] = if random.below(2) == 0 {
+        &[0x7f, 0xff, 0xff, 0xff]
+    } else {
+        &[0xff, 0xff, 0xff, 0xff, 0x07]
+    };
     let end = (at + giant.len()).min(bytes.len());
     bytes.splice(at..end, giant.iter().copied());
     fix_length(bytes);
@@ -259,7 +330,7 @@ fn insert(bytes: &mut Vec<u8>, random: &mut Random) {
 
 fn lying_length(bytes: &mut [u8], random: &mut Random) {
     let length = match random.below(4) {
-        0 => random.next() as u32,
+        0 => random.number() as u32,
         1 => random.below(64) as u32,
         2 => 104_857_600,
         _ => u32::MAX - random.below(16) as u32,

@@ -10,7 +10,9 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, TopicName};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use tests::raw::Raw;
 use tests::server::Server;
@@ -20,7 +22,12 @@ use wire::records::BatchBuilder;
 /// One moment for all records of this run: a broker forgets producers whose last record is older than a day.
 pub fn now_ms() -> i64 {
     static NOW: OnceLock<i64> = OnceLock::new();
-    *NOW.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64)
+    *NOW.get_or_init(|| {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("a clock after 1970")
+            .as_millis() as i64
+    })
 }
 
 pub fn server() -> &'static Server {
@@ -50,38 +57,63 @@ pub fn topic(raw: &mut Raw) -> String {
     let topic = unique("raw");
     assert_eq!(create(raw, &topic, 1), 0);
     // Apache Kafka answers a moment before the partition has its leader.
-    tests::wait::until("the topic to have a leader", || metadata_error(raw, &topic) == 0);
+    tests::wait::until("the topic to have a leader", || {
+        metadata_error(raw, &topic) == 0
+    });
     topic
 }
 
 /// The error code that CreateTopics answers with.
 pub fn create(raw: &mut Raw, topic: &str, partitions: i32) -> i16 {
-    let new = CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(1);
-    let request = CreateTopicsRequest::default().with_topics(vec![new]).with_timeout_ms(30_000);
+    let new = CreatableTopic::default()
+        .with_name(name(topic))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![new])
+        .with_timeout_ms(30_000);
     raw.call(&request, 5).topics[0].error_code
 }
 
 /// The topic's error code, or else its first partition's.
 pub fn metadata_error(raw: &mut Raw, topic: &str) -> i16 {
     let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
-    let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![wanted]))
+        .with_allow_auto_topic_creation(false);
     let answer = &raw.call(&request, 9).topics[0];
-    if answer.error_code != 0 { answer.error_code } else { answer.partitions.first().map_or(-1, |p| p.error_code) }
+    if answer.error_code != 0 {
+        answer.error_code
+    } else {
+        answer.partitions.first().map_or(-1, |p| p.error_code)
+    }
 }
 
 pub fn batch(count: usize) -> BatchBuilder {
     let mut batch = BatchBuilder::new(Compression::None);
     for i in 0..count {
-        batch.push(now_ms(), Some(b"key"), Some(format!("value {i}").as_bytes()), &[]);
+        batch.push(
+            now_ms(),
+            Some(b"key"),
+            Some(format!("value {i}").as_bytes()),
+            &[],
+        );
     }
     batch
 }
 
 /// A Produce request with acks=all for one partition, by name: up to version 12.
 pub fn produce_request(topic: &str, records: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData::default().with_index(0).with_records(Some(records));
-    let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
-    ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic])
+    let data = PartitionProduceData::default()
+        .with_index(0)
+        .with_records(Some(records));
+    let topic = TopicProduceData::default()
+        .with_name(name(topic))
+        .with_partition_data(vec![data]);
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(30_000)
+        .with_topic_data(vec![topic])
 }
 
 pub fn produce(raw: &mut Raw, topic: &str, records: Bytes) -> PartitionProduceResponse {
@@ -90,11 +122,17 @@ pub fn produce(raw: &mut Raw, topic: &str, records: Bytes) -> PartitionProduceRe
 
 /// A Fetch request of one partition from an offset, by name: up to version 12.
 pub fn fetch_request(topic: &str, offset: i64) -> FetchRequest {
-    let partition =
-        FetchPartition::default().with_partition(0).with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let partition = FetchPartition::default()
+        .with_partition(0)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
     FetchRequest::default()
         .with_max_wait_ms(100)
         .with_min_bytes(1)
         .with_max_bytes(16 << 20)
-        .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition])])
+        .with_topics(vec![
+            FetchTopic::default()
+                .with_topic(name(topic))
+                .with_partitions(vec![partition]),
+        ])
 }

@@ -10,11 +10,15 @@ use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
-use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -38,7 +42,10 @@ impl Fixture {
         let topic = topic(&mut raw);
         assert_eq!(produce(&mut raw, &topic, batch(3).build(0)).error_code, 0);
         let wanted = MetadataRequestTopic::default().with_name(Some(name(&topic)));
-        let answer = raw.call(&MetadataRequest::default().with_topics(Some(vec![wanted])), 12);
+        let answer = raw.call(
+            &MetadataRequest::default().with_topics(Some(vec![wanted])),
+            12,
+        );
         let id = answer.topics[0].topic_id;
         assert!(!id.is_nil());
         let mut fixture = Fixture { raw, topic, id };
@@ -46,7 +53,9 @@ impl Fixture {
         wait::until("the group coordinator", || {
             find_coordinator(&mut fixture, 3).0 == 0 && commit(&mut fixture, 2) == 0
         });
-        wait::until("producer ids", || init_producer_id(&mut fixture, 0).error_code == 0);
+        wait::until("producer ids", || {
+            init_producer_id(&mut fixture, 0).error_code == 0
+        });
         fixture
     }
 
@@ -74,7 +83,9 @@ impl Fixture {
 const SUBSCRIPTION: &[u8] = &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 
 fn join_request(group: &GroupId, version: i16) -> JoinGroupRequest {
-    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(SUBSCRIPTION));
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(SUBSCRIPTION));
     JoinGroupRequest::default()
         .with_group_id(group.clone())
         .with_session_timeout_ms(10_000)
@@ -84,7 +95,9 @@ fn join_request(group: &GroupId, version: i16) -> JoinGroupRequest {
 }
 
 fn sync_request(group: &GroupId, member: &StrBytes, generation: i32) -> SyncGroupRequest {
-    let mine = SyncGroupRequestAssignment::default().with_member_id(member.clone()).with_assignment(Bytes::from_static(b"all"));
+    let mine = SyncGroupRequestAssignment::default()
+        .with_member_id(member.clone())
+        .with_assignment(Bytes::from_static(b"all"));
     SyncGroupRequest::default()
         .with_group_id(group.clone())
         .with_member_id(member.clone())
@@ -129,10 +142,15 @@ fn ordinary_apis_are_advertised_as_kafka_does() {
 #[test]
 fn nothing_is_advertised_that_no_test_exercises() {
     let known: BTreeSet<i16> = ORDINARY.iter().map(|(key, ..)| *key).collect();
-    let all = advertised(server().port()).into_iter().map(|(key, _, _)| key);
+    let all = advertised(server().port())
+        .into_iter()
+        .map(|(key, _, _)| key);
     let untested: Vec<String> = all.filter(|k| !known.contains(k)).map(api_name).collect();
     // Apache Kafka knows many more.
-    assert!(server().kind() == Kind::Kafka || untested.is_empty(), "add an exercise for {untested:?}");
+    assert!(
+        server().kind() == Kind::Kafka || untested.is_empty(),
+        "add an exercise for {untested:?}"
+    );
 }
 
 #[test]
@@ -166,33 +184,69 @@ fn fetch_version(f: &mut Fixture, v: i16) {
     let answer = f.raw.call(&request, v);
     assert_eq!(answer.error_code, 0, "Fetch {v}");
     let partition = &answer.responses[0].partitions[0];
-    assert_eq!((partition.partition_index, partition.error_code), (0, 0), "Fetch {v}");
+    assert_eq!(
+        (partition.partition_index, partition.error_code),
+        (0, 0),
+        "Fetch {v}"
+    );
     assert!(partition.high_watermark >= 3, "Fetch {v}");
     let records = partition.records.clone().unwrap();
     let (first, _) = wire::batch::split(&records).next().unwrap().unwrap();
-    assert_eq!((first.base_offset, first.last_offset()), (0, 2), "the whole batch that holds offset 1");
+    assert_eq!(
+        (first.base_offset, first.last_offset()),
+        (0, 2),
+        "the whole batch that holds offset 1"
+    );
 }
 
 fn list_offsets_version(f: &mut Fixture, v: i16) {
     for (timestamp, wanted) in [(-2, 0), (now_ms(), 0)] {
-        let partition = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default().with_name(f.name()).with_partitions(vec![partition]);
-        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let partition = ListOffsetsPartition::default()
+            .with_partition_index(0)
+            .with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default()
+            .with_name(f.name())
+            .with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_topics(vec![topic]);
         let answer = f.raw.call(&request, v);
         let partition = &answer.topics[0].partitions[0];
-        assert_eq!((partition.error_code, partition.offset), (0, wanted), "ListOffsets {v}");
+        assert_eq!(
+            (partition.error_code, partition.offset),
+            (0, wanted),
+            "ListOffsets {v}"
+        );
     }
 }
 
 fn metadata_version(f: &mut Fixture, v: i16) {
     let wanted = MetadataRequestTopic::default().with_name(Some(f.name()));
-    let answer = f.raw.call(&MetadataRequest::default().with_topics(Some(vec![wanted])), v);
+    let answer = f.raw.call(
+        &MetadataRequest::default().with_topics(Some(vec![wanted])),
+        v,
+    );
     assert_eq!(answer.brokers.len(), 1, "Metadata {v}");
-    assert_eq!(answer.brokers[0].port, i32::from(server().port()), "Metadata {v}");
+    assert_eq!(
+        answer.brokers[0].port,
+        i32::from(server().port()),
+        "Metadata {v}"
+    );
     let topic = &answer.topics[0];
-    assert_eq!((topic.error_code, topic.partitions.len()), (0, 1), "Metadata {v}");
-    assert_eq!(topic.partitions[0].leader_id, answer.brokers[0].node_id, "Metadata {v}");
-    assert_eq!(topic.topic_id, if v >= 10 { f.id } else { Uuid::nil() }, "Metadata {v}");
+    assert_eq!(
+        (topic.error_code, topic.partitions.len()),
+        (0, 1),
+        "Metadata {v}"
+    );
+    assert_eq!(
+        topic.partitions[0].leader_id, answer.brokers[0].node_id,
+        "Metadata {v}"
+    );
+    assert_eq!(
+        topic.topic_id,
+        if v >= 10 { f.id } else { Uuid::nil() },
+        "Metadata {v}"
+    );
 }
 
 fn offset_commit_version(f: &mut Fixture, v: i16) {
@@ -204,7 +258,9 @@ fn commit(f: &mut Fixture, v: i16) -> i16 {
         .with_partition_index(0)
         .with_committed_offset(i64::from(v))
         .with_committed_metadata(Some(text("m")));
-    let topic = OffsetCommitRequestTopic::default().with_name(f.name()).with_partitions(vec![partition]);
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(f.name())
+        .with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(text("simple")))
         .with_generation_id_or_member_epoch(-1)
@@ -216,14 +272,27 @@ fn offset_fetch_version(f: &mut Fixture, v: i16) {
     offset_commit_version(f, 9);
     let group = GroupId(text("simple"));
     let found = if v < 8 {
-        let topic = OffsetFetchRequestTopic::default().with_name(f.name()).with_partition_indexes(vec![0]);
-        let answer = f.raw.call(&OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![topic])), v);
+        let topic = OffsetFetchRequestTopic::default()
+            .with_name(f.name())
+            .with_partition_indexes(vec![0]);
+        let answer = f.raw.call(
+            &OffsetFetchRequest::default()
+                .with_group_id(group)
+                .with_topics(Some(vec![topic])),
+            v,
+        );
         let partition = &answer.topics[0].partitions[0];
         (partition.error_code, partition.committed_offset)
     } else {
-        let topic = OffsetFetchRequestTopics::default().with_name(f.name()).with_partition_indexes(vec![0]);
-        let wanted = OffsetFetchRequestGroup::default().with_group_id(group).with_topics(Some(vec![topic]));
-        let answer = f.raw.call(&OffsetFetchRequest::default().with_groups(vec![wanted]), v);
+        let topic = OffsetFetchRequestTopics::default()
+            .with_name(f.name())
+            .with_partition_indexes(vec![0]);
+        let wanted = OffsetFetchRequestGroup::default()
+            .with_group_id(group)
+            .with_topics(Some(vec![topic]));
+        let answer = f
+            .raw
+            .call(&OffsetFetchRequest::default().with_groups(vec![wanted]), v);
         let partition = &answer.groups[0].topics[0].partitions[0];
         (partition.error_code, partition.committed_offset)
     };
@@ -231,13 +300,21 @@ fn offset_fetch_version(f: &mut Fixture, v: i16) {
 }
 
 fn find_coordinator_version(f: &mut Fixture, v: i16) {
-    assert_eq!(find_coordinator(f, v), (0, i32::from(server().port())), "FindCoordinator {v}");
+    assert_eq!(
+        find_coordinator(f, v),
+        (0, i32::from(server().port())),
+        "FindCoordinator {v}"
+    );
 }
 
 /// (error, port)
 fn find_coordinator(f: &mut Fixture, v: i16) -> (i16, i32) {
     let mut request = FindCoordinatorRequest::default();
-    if v < 4 { request.key = text("some group") } else { request.coordinator_keys = vec![text("some group")] }
+    if v < 4 {
+        request.key = text("some group")
+    } else {
+        request.coordinator_keys = vec![text("some group")]
+    }
     let answer = f.raw.call(&request, v);
     match answer.coordinators.first() {
         Some(coordinator) => (coordinator.error_code, coordinator.port),
@@ -255,7 +332,11 @@ fn join_group_version(f: &mut Fixture, v: i16) {
         request.member_id = answer.member_id;
         answer = f.raw.call(&request, v);
     }
-    assert_eq!((answer.error_code, answer.generation_id), (0, 1), "JoinGroup {v}");
+    assert_eq!(
+        (answer.error_code, answer.generation_id),
+        (0, 1),
+        "JoinGroup {v}"
+    );
     assert_eq!(answer.leader, answer.member_id, "JoinGroup {v}");
     assert_eq!(answer.members.len(), 1, "JoinGroup {v}");
     assert_eq!(answer.members[0].metadata, SUBSCRIPTION, "JoinGroup {v}");
@@ -269,23 +350,36 @@ fn sync_group_version(f: &mut Fixture, v: i16) {
         request.protocol_name = Some(text("range"));
     }
     let answer = f.raw.call(&request, v);
-    assert_eq!((answer.error_code, &answer.assignment[..]), (0, &b"all"[..]), "SyncGroup {v}");
+    assert_eq!(
+        (answer.error_code, &answer.assignment[..]),
+        (0, &b"all"[..]),
+        "SyncGroup {v}"
+    );
 }
 
 fn heartbeat_version(f: &mut Fixture, v: i16) {
     let (group, member, generation) = f.join_and_sync();
-    let request =
-        HeartbeatRequest::default().with_group_id(group).with_member_id(member).with_generation_id(generation);
+    let request = HeartbeatRequest::default()
+        .with_group_id(group)
+        .with_member_id(member)
+        .with_generation_id(generation);
     assert_eq!(f.raw.call(&request, v).error_code, 0, "Heartbeat {v}");
 }
 
 fn leave_group_version(f: &mut Fixture, v: i16) {
     let (group, member, _) = f.join_and_sync();
     let mut request = LeaveGroupRequest::default().with_group_id(group);
-    if v < 3 { request.member_id = member } else { request.members = vec![MemberIdentity::default().with_member_id(member)] }
+    if v < 3 {
+        request.member_id = member
+    } else {
+        request.members = vec![MemberIdentity::default().with_member_id(member)]
+    }
     let answer = f.raw.call(&request, v);
     assert_eq!(answer.error_code, 0, "LeaveGroup {v}");
-    assert!(answer.members.iter().all(|m| m.error_code == 0), "LeaveGroup {v}");
+    assert!(
+        answer.members.iter().all(|m| m.error_code == 0),
+        "LeaveGroup {v}"
+    );
 }
 
 fn api_versions_version(f: &mut Fixture, v: i16) {
@@ -304,10 +398,22 @@ fn create_topics_version(f: &mut Fixture, v: i16) {
         .with_name(name(&unique("versioned")))
         .with_num_partitions(if v >= 4 { -1 } else { 1 })
         .with_replication_factor(if v >= 4 { -1 } else { 1 });
-    let answer = f.raw.call(&CreateTopicsRequest::default().with_topics(vec![new]).with_timeout_ms(30_000), v);
+    let answer = f.raw.call(
+        &CreateTopicsRequest::default()
+            .with_topics(vec![new])
+            .with_timeout_ms(30_000),
+        v,
+    );
     assert_eq!(answer.topics[0].error_code, 0, "CreateTopics {v}");
     if v >= 5 {
-        assert_eq!((answer.topics[0].num_partitions, answer.topics[0].replication_factor), (1, 1), "CreateTopics {v}");
+        assert_eq!(
+            (
+                answer.topics[0].num_partitions,
+                answer.topics[0].replication_factor
+            ),
+            (1, 1),
+            "CreateTopics {v}"
+        );
     }
 }
 
@@ -319,55 +425,100 @@ fn delete_topics_version(f: &mut Fixture, v: i16) {
     } else {
         request.topics = vec![DeleteTopicState::default().with_name(Some(name(&doomed)))];
     }
-    assert_eq!(f.raw.call(&request, v).responses[0].error_code, 0, "DeleteTopics {v}");
+    assert_eq!(
+        f.raw.call(&request, v).responses[0].error_code,
+        0,
+        "DeleteTopics {v}"
+    );
 }
 
 fn init_producer_id(f: &mut Fixture, v: i16) -> InitProducerIdResponse {
-    f.raw.call(&InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000), v)
+    f.raw.call(
+        &InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000),
+        v,
+    )
 }
 
 fn init_producer_id_version(f: &mut Fixture, v: i16) {
     let answer = init_producer_id(f, v);
-    assert_eq!((answer.error_code, answer.producer_epoch), (0, 0), "InitProducerId {v}");
+    assert_eq!(
+        (answer.error_code, answer.producer_epoch),
+        (0, 0),
+        "InitProducerId {v}"
+    );
     assert!(answer.producer_id.0 >= 0, "InitProducerId {v}");
 }
 
 fn offset_for_leader_epoch_version(f: &mut Fixture, v: i16) {
-    let partition = OffsetForLeaderPartition::default().with_partition(0).with_leader_epoch(0);
-    let topic = OffsetForLeaderTopic::default().with_topic(f.name()).with_partitions(vec![partition]);
-    let request = OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    let partition = OffsetForLeaderPartition::default()
+        .with_partition(0)
+        .with_leader_epoch(0);
+    let topic = OffsetForLeaderTopic::default()
+        .with_topic(f.name())
+        .with_partitions(vec![partition]);
+    let request = OffsetForLeaderEpochRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![topic]);
     let mut request = request;
     if v < 3 {
         request.replica_id = BrokerId(-2);
     }
     let answer = f.raw.call(&request, v);
     let partition = &answer.topics[0].partitions[0];
-    assert_eq!((partition.error_code, partition.leader_epoch), (0, 0), "OffsetForLeaderEpoch {v}");
+    assert_eq!(
+        (partition.error_code, partition.leader_epoch),
+        (0, 0),
+        "OffsetForLeaderEpoch {v}"
+    );
     assert!(partition.end_offset >= 3, "OffsetForLeaderEpoch {v}");
 }
 
 fn describe_configs_version(f: &mut Fixture, v: i16) {
     const TOPIC: i8 = 2;
-    let resource =
-        DescribeConfigsResource::default().with_resource_type(TOPIC).with_resource_name(text(&f.topic)).with_configuration_keys(None);
-    let answer = f.raw.call(&DescribeConfigsRequest::default().with_resources(vec![resource]), v);
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(&f.topic))
+        .with_configuration_keys(None);
+    let answer = f.raw.call(
+        &DescribeConfigsRequest::default().with_resources(vec![resource]),
+        v,
+    );
     let result = &answer.results[0];
     assert_eq!(result.error_code, 0, "DescribeConfigs {v}");
-    let policy = result.configs.iter().find(|c| &*c.name == "cleanup.policy").unwrap();
-    assert_eq!(policy.value.as_deref(), Some("delete"), "DescribeConfigs {v}");
+    let policy = result
+        .configs
+        .iter()
+        .find(|c| &*c.name == "cleanup.policy")
+        .unwrap();
+    assert_eq!(
+        policy.value.as_deref(),
+        Some("delete"),
+        "DescribeConfigs {v}"
+    );
 }
 
 fn describe_cluster_version(f: &mut Fixture, v: i16) {
     let answer = f.raw.call(&DescribeClusterRequest::default(), v);
-    assert_eq!((answer.error_code, answer.brokers.len()), (0, 1), "DescribeCluster {v}");
+    assert_eq!(
+        (answer.error_code, answer.brokers.len()),
+        (0, 1),
+        "DescribeCluster {v}"
+    );
     assert!(!answer.cluster_id.is_empty(), "DescribeCluster {v}");
 }
 
 fn describe_topic_partitions_version(f: &mut Fixture, v: i16) {
     let wanted = TopicRequest::default().with_name(f.name());
-    let request =
-        DescribeTopicPartitionsRequest::default().with_topics(vec![wanted]).with_response_partition_limit(100);
+    let request = DescribeTopicPartitionsRequest::default()
+        .with_topics(vec![wanted])
+        .with_response_partition_limit(100);
     let answer = f.raw.call(&request, v);
     let topic = &answer.topics[0];
-    assert_eq!((topic.error_code, topic.topic_id, topic.partitions.len()), (0, f.id, 1), "DescribeTopicPartitions {v}");
+    assert_eq!(
+        (topic.error_code, topic.topic_id, topic.partitions.len()),
+        (0, f.id, 1),
+        "DescribeTopicPartitions {v}"
+    );
 }

@@ -247,7 +247,12 @@ fn tables_are_in_order_and_complete() {
 fn default_requests_pass() {
     every(|c, _, version| {
         let body = (c.default)(version);
-        assert_eq!(check(c.key, version, &body), Ok(body.len()), "{} v{version}", c.key);
+        assert_eq!(
+            check(c.key, version, &body),
+            Ok(body.len()),
+            "{} v{version}",
+            c.key
+        );
     });
 }
 
@@ -278,12 +283,7 @@ fn every_cut_is_refused_and_bytes_behind_the_request_are_left_alone() {
             }
             body.push(0);
             let got = check(c.key, version, &body);
-            assert_eq!(
-                got,
-                Ok(body.len() - 1),
-                "{} v{version}",
-                c.key
-            );
+            assert_eq!(got, Ok(body.len() - 1), "{} v{version}", c.key);
         }
     });
 }
