@@ -4,6 +4,8 @@
 
 mod checkpoint;
 mod partition;
+#[cfg(test)]
+mod partition_tests;
 mod waiters;
 
 use std::collections::{BTreeMap, HashMap};

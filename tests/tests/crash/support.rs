@@ -18,10 +18,13 @@ pub fn connect(server: &Server) -> Raw {
     Raw::connect(server.port()).unwrap()
 }
 
+/// Offset, timestamp and value.
+type Kept = (i64, i64, Option<Vec<u8>>);
+
 /// What a broker held at one moment, as clients see it.
 #[derive(Debug, PartialEq)]
 pub struct Contents {
-    records: BTreeMap<(String, i32), Vec<(i64, i64, Option<Vec<u8>>)>>,
+    records: BTreeMap<(String, i32), Vec<Kept>>,
     committed: BTreeMap<String, Vec<(Option<i64>, String)>>,
 }
 

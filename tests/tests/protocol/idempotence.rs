@@ -111,9 +111,9 @@ fn the_state_survives_restarts() {
         let (sequence, offset) = (3 + 2 * round as i32, 3 + 2 * round as i64);
         assert_eq!(send(&mut raw, &topic, (id, 0, sequence), 2), (0, offset));
         if kill {
-            server.kill()
+            server.kill();
         } else {
-            drop(server.stop())
+            server.stop();
         }
         server.start_again();
         raw = Raw::connect(server.port()).unwrap();
