@@ -92,7 +92,11 @@ async fn after_a_failed_flush_nothing_is_acknowledged_or_shown_or_taken() {
     let wait = append(&p, Acks::Disk, NEVER).unwrap();
     let refused = p.wait_durable(wait).await;
     assert!(fs.struck() && matches!(refused, Err(PartitionError::FlushFailed)));
-    assert_eq!(p.high_watermark(), 2, "what was not acknowledged is not shown");
+    assert_eq!(
+        p.high_watermark(),
+        2,
+        "what was not acknowledged is not shown"
+    );
 
     let (bytes, header) = batch(1);
     let next = p.append(&bytes, &header, plan(Acks::Kernel, NEVER));
