@@ -7,6 +7,7 @@ pub mod describe;
 mod known;
 pub mod listeners;
 mod properties;
+mod show;
 pub mod table;
 pub mod topic;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 pub use broker::{BROKER_SETTINGS, BrokerConfig, Durability};
 pub use listeners::{Advertised, AdvertisedListener, Listener, Listeners, host_port};
 pub use properties::parse as parse_properties;
+pub use show::{help_text, markdown};
 pub use table::{ConfigError, Kind, Setting};
 pub use topic::{
     CleanupPolicy, CompressionSetting, TOPIC_SETTINGS, TimestampType, TopicConfig, topic_setting,
@@ -287,22 +289,6 @@ fn split_upper(list: &str) -> Vec<String> {
         .map(|part| part.trim().to_uppercase())
         .filter(|part| !part.is_empty())
         .collect()
-}
-
-/// All settings with what is allowed, default and meaning, for `--help-settings` and the docs.
-pub fn help_text() -> String {
-    let mut out = String::new();
-    for s in BROKER_SETTINGS {
-        let default = s.default_text().unwrap_or_default();
-        out.push_str(&format!(
-            "{}\n    {}\n    Allowed: {}. Default: {}\n",
-            s.name,
-            s.doc(),
-            s.kind,
-            if default.is_empty() { "none" } else { &default }
-        ));
-    }
-    out
 }
 
 #[cfg(test)]

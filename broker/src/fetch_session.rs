@@ -119,13 +119,13 @@ impl FetchSessions {
         wants: Vec<Want>,
         forgotten: &[Key],
     ) -> Result<Context, SessionError> {
-        if asked.session_epoch > 0 {
+        // 0 asks for a new session, −1 for none; any other epoch continues one.
+        if !(-1..=0).contains(&asked.session_epoch) {
             return self.begin_incremental(asked, wants, forgotten);
         }
         if asked.session_id != 0 {
             self.sessions.remove(&asked.session_id);
         }
-        // −1 ends a session, 0 asks for a new one.
         let session_id = if asked.session_epoch == 0 {
             self.create(asked, &wants)
         } else {
@@ -140,7 +140,7 @@ impl FetchSessions {
     }
 
     fn create(&mut self, asked: Asked, wants: &[Want]) -> i32 {
-        if wants.is_empty() || wants.len() > MAX_PARTITIONS || !self.make_room(asked.now_ms) {
+        if wants.len() > MAX_PARTITIONS || !self.make_room(asked.now_ms) {
             return 0;
         }
         let mut id = self.last_id;
@@ -407,10 +407,12 @@ mod tests {
             Err(SessionError::NotFound)
         );
         let c = s.begin(asked(0, 0, 0), vec![want(0, 0)], &[]).unwrap();
-        assert_eq!(
-            s.begin(asked(c.session_id, 2, 0), vec![], &[]),
-            Err(SessionError::InvalidEpoch)
-        );
+        for epoch in [2, -2] {
+            assert_eq!(
+                s.begin(asked(c.session_id, epoch, 0), vec![], &[]),
+                Err(SessionError::InvalidEpoch)
+            );
+        }
         let by_id = Asked {
             by_id: true,
             ..asked(c.session_id, 1, 0)
@@ -431,6 +433,17 @@ mod tests {
             .begin(asked(c.session_id, 1, 0), vec![], &[key(0)])
             .unwrap();
         assert_eq!((emptied.session_id, s.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_session_may_begin_without_partitions() {
+        let mut s = FetchSessions::new(2);
+        let empty = s.begin(asked(0, 0, 0), vec![], &[]).unwrap();
+        assert!(empty.session_id > 0);
+        let next = s
+            .begin(asked(empty.session_id, 1, 0), vec![want(3, 0)], &[])
+            .unwrap();
+        assert_eq!(next.wants, [want(3, 0)]);
     }
 
     #[test]

@@ -1,45 +1,69 @@
 //! The `mini-broker` command: reads what was typed, starts the broker, ends it on a signal.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mini_broker::args::{Args, Command};
+use mini_broker::args::{Args, Command, HelpForm};
 use mini_broker::{Broker, config};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.help_settings {
-        print!("{}", config::help_text());
+    if let Some(form) = args.help_settings {
+        let text = match form {
+            HelpForm::Text => config::help_text(),
+            HelpForm::Markdown => config::markdown(),
+        };
+        // Who pipes it into `head` has seen enough.
+        let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::SUCCESS;
     }
     if let Some(Command::Demo(demo)) = args.command {
         return mini_broker::tools::demo::run(demo);
     }
     if let Err(error) = init_log(args.log_filter()) {
-        eprintln!("mini-broker: --log-level: {error}");
+        eprintln!("mini-broker: the filter of --log-level cannot be read: {error}");
         return ExitCode::from(2);
     }
     let (config, warnings) = match args.config() {
         Ok(resolved) => resolved,
         Err(error) => {
-            eprintln!("mini-broker: {error}");
+            eprintln!("mini-broker: {}", args.explain(&error));
             return ExitCode::from(2);
         }
     };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    raise_open_files();
     match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
     {
-        Ok(runtime) => runtime.block_on(run(config)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(config));
+            // "Stop at once" does not wait for blocking work; after a clean stop there is none.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("mini-broker: the runtime did not start: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// As many open files as this user may have, as the JVM does it for Kafka.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 
@@ -97,7 +121,7 @@ async fn run(config: config::BrokerConfig) -> ExitCode {
             tracing::info!("stopped cleanly");
             ExitCode::SUCCESS
         }
-        _ = interrupt.recv() => {
+        _ = async { tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} } } => {
             tracing::warn!("stopped at once; the next start recovers");
             ExitCode::from(130)
         }

@@ -1,21 +1,30 @@
 //! Listens, accepts, keeps connections within their limits and ends them. Knows sockets and the
 //! connection loop, nothing of the protocol.
 
-use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod limits;
+mod log_limit;
 
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::config::{BrokerConfig, Listener, host_port};
-use crate::connection::{self, Closed};
+use crate::connection::{self, Budget, Closed};
 use crate::node::{Bound, Node};
+use limits::{Limits, Place};
+use log_limit::LogLimit;
 
 /// Pause after accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An open listener.
+pub type Door = (Listener, Arc<TcpListener>);
 
 /// Why the broker cannot listen, with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +46,13 @@ pub enum ListenError {
 }
 
 /// Opens every listener.
-pub async fn bind(config: &BrokerConfig) -> Result<Vec<(Listener, TcpListener)>, ListenError> {
+pub async fn bind(config: &BrokerConfig) -> Result<Vec<Door>, ListenError> {
     let mut open = Vec::new();
     for listener in config.listeners.iter() {
-        open.push((listener.clone(), bind_one(listener, config).await?));
+        open.push((
+            listener.clone(),
+            Arc::new(bind_one(listener, config).await?),
+        ));
     }
     Ok(open)
 }
@@ -52,10 +64,13 @@ async fn bind_one(listener: &Listener, config: &BrokerConfig) -> Result<TcpListe
         &listener.host
     };
     let shown = host_port(host, listener.port);
-    let addrs: Vec<SocketAddr> = tokio::net::lookup_host((host, listener.port))
+    let mut addrs: Vec<SocketAddr> = tokio::net::lookup_host((host, listener.port))
         .await
         .map_err(|_| ListenError::Resolve(shown.clone()))?
         .collect();
+    // A name with both kinds of address (localhost) means the IPv4 one, as for Kafka: that is
+    // where clients of either kind look.
+    addrs.sort_by_key(SocketAddr::is_ipv6);
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for addr in addrs {
         match listen(addr, config.socket_listen_backlog_size.max(1) as u32) {
@@ -84,7 +99,7 @@ fn listen(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 }
 
 /// The addresses for [`Node::set_bound`].
-pub fn bound(open: &[(Listener, TcpListener)]) -> io::Result<Vec<Bound>> {
+pub fn bound(open: &[Door]) -> io::Result<Vec<Bound>> {
     open.iter()
         .map(|(listener, socket)| {
             Ok(Bound {
@@ -95,36 +110,62 @@ pub fn bound(open: &[(Listener, TcpListener)]) -> io::Result<Vec<Bound>> {
         .collect()
 }
 
-/// Serves until the node stops, then lets connections finish what they have begun.
-pub async fn serve(node: Arc<Node>, open: Vec<(Listener, TcpListener)>) {
-    let mut accepting = JoinSet::new();
-    let limits = Arc::new(Limits::default());
+/// Stops listening at once, whoever still holds the sockets: the ports are free on return.
+pub fn close(open: &[Door]) {
     for (_, socket) in open {
-        accepting.spawn(accept_loop(socket, Arc::clone(&node), Arc::clone(&limits)));
+        if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Both) {
+            tracing::debug!(%error, "closing a listener");
+        }
+    }
+}
+
+/// What the connections of a broker share.
+struct Shared {
+    node: Arc<Node>,
+    limits: Arc<Limits>,
+    budget: Budget,
+    refused: LogLimit,
+    bad: LogLimit,
+    unreadable: LogLimit,
+    failed: LogLimit,
+}
+
+/// Serves until the node stops, then lets connections finish what they have begun. `keep` is
+/// dropped when no connection is left, also when serving is aborted.
+pub async fn serve(node: Arc<Node>, open: Vec<Door>, keep: Arc<dyn Any + Send + Sync>) {
+    let config = node.config();
+    let largest = config.socket_request_max_bytes.max(0) as usize;
+    let shared = Arc::new(Shared {
+        limits: Arc::new(Limits::new(config, keep)),
+        budget: Budget::new(config.queued_max_request_bytes, largest),
+        refused: LogLimit::default(),
+        bad: LogLimit::default(),
+        unreadable: LogLimit::default(),
+        failed: LogLimit::default(),
+        node,
+    });
+    let mut accepting = JoinSet::new();
+    for (_, socket) in open {
+        accepting.spawn(accept_loop(socket, Arc::clone(&shared)));
     }
     while accepting.join_next().await.is_some() {}
 }
 
-async fn accept_loop(socket: TcpListener, node: Arc<Node>, limits: Arc<Limits>) {
+async fn accept_loop(socket: Arc<TcpListener>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
-    let mut stopping = node.subscribe_stopping();
     loop {
         tokio::select! {
             biased;
-            _ = stopping.changed() => break,
+            // Not a change but the state: the stop may have come before this task first ran.
+            () = shared.node.stopping() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = socket.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let Some(place) = limits.admit(peer.ip(), node.config()) else {
-                        tracing::warn!(%peer, "connection refused: max.connections or max.connections.per.ip is reached");
-                        continue;
-                    };
-                    connections.spawn(one_connection(stream, peer, Arc::clone(&node), place));
+                    if let Some(place) = shared.admit(peer) {
+                        connections.spawn(one_connection(stream, peer, Arc::clone(&shared), place));
+                    }
                 }
-                Err(error) => {
-                    tracing::error!(%error, "accepting a connection failed; is the limit of open files (ulimit -n) too low?");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => shared.not_accepted(&error).await,
             }
         }
     }
@@ -133,64 +174,68 @@ async fn accept_loop(socket: TcpListener, node: Arc<Node>, limits: Arc<Limits>) 
     while connections.join_next().await.is_some() {}
 }
 
-async fn one_connection(stream: TcpStream, peer: SocketAddr, node: Arc<Node>, _place: Place) {
-    // Answers are small and waited for.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY");
-    }
-    let stopping = node.subscribe_stopping();
-    match connection::serve(stream, peer, node, stopping).await {
-        Closed::ByClient | Closed::Stopping | Closed::Idle => {}
-        Closed::Io(error) => tracing::debug!(%peer, %error, "connection ended"),
-        closed @ (Closed::FrameSize { .. } | Closed::BadRequest(_)) => {
-            tracing::warn!(%peer, reason = %closed, "connection closed");
-        }
-    }
-}
-
-/// `max.connections` and `max.connections.per.ip`.
-#[derive(Debug, Default)]
-struct Limits {
-    counts: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-/// A connection's place among the counted; given back when dropped.
-struct Place {
-    limits: Arc<Limits>,
-    ip: IpAddr,
-}
-
-impl Limits {
-    fn admit(self: &Arc<Self>, ip: IpAddr, config: &BrokerConfig) -> Option<Place> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let from_ip = counts.1.get(&ip).copied().unwrap_or(0);
-        if counts.0 >= config.max_connections.max(0) as usize
-            || from_ip >= config.max_connections_per_ip.max(0) as usize
+impl Shared {
+    fn admit(&self, peer: SocketAddr) -> Option<Place> {
+        let place = self.limits.admit(peer.ip());
+        if place.is_none()
+            && let Some(not_logged) = self.refused.admit(Instant::now())
         {
-            return None;
+            tracing::warn!(%peer, not_logged, "connection refused: max.connections, \
+                max.connections.per.ip or the limit of open files (ulimit -n) is reached");
         }
-        counts.0 += 1;
-        counts.1.insert(ip, from_ip + 1);
-        Some(Place {
-            limits: Arc::clone(self),
-            ip,
-        })
+        place
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self
-            .limits
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        counts.0 = counts.0.saturating_sub(1);
-        if let Some(n) = counts.1.get_mut(&self.ip) {
-            *n -= 1;
-            if *n == 0 {
-                counts.1.remove(&self.ip);
+    async fn not_accepted(&self, error: &io::Error) {
+        let exhausted = [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::INVAL,
+        ];
+        if !Errno::from_io_error(error).is_some_and(|e| exhausted.contains(&e)) {
+            // The client left before it was accepted.
+            tracing::debug!(%error, "accepting a connection");
+            return;
+        }
+        if let Some(not_logged) = self.failed.admit(Instant::now()) {
+            tracing::error!(%error, not_logged, "accepting connections fails; is the limit of open files (ulimit -n) too low?");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    fn closed(&self, peer: SocketAddr, why: &Closed) {
+        let now = Instant::now();
+        match why {
+            Closed::ByClient | Closed::Stopping | Closed::Idle => {}
+            Closed::Send(connection::SendError::Segment(_)) => {
+                if let Some(not_logged) = self.unreadable.admit(now) {
+                    tracing::error!(%peer, not_logged, reason = %why, "connection closed");
+                }
+            }
+            Closed::Io(_) | Closed::Send(_) => {
+                tracing::debug!(%peer, error = %why, "connection ended")
+            }
+            Closed::FrameSize { .. } | Closed::BadRequest(_) | Closed::Stalled => {
+                if let Some(not_logged) = self.bad.admit(now) {
+                    tracing::warn!(%peer, not_logged, reason = %why, "connection closed");
+                }
             }
         }
     }
+}
+
+async fn one_connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, _place: Place) {
+    // Answers are small and waited for; a client whose machine is gone is noticed some day.
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| Ok(rustix::net::sockopt::set_socket_keepalive(&stream, true)?));
+    if let Err(error) = set {
+        tracing::debug!(%peer, %error, "TCP_NODELAY, SO_KEEPALIVE");
+    }
+    let stopping = shared.node.subscribe_stopping();
+    let (node, budget) = (Arc::clone(&shared.node), shared.budget.clone());
+    let why = connection::serve(stream, peer, node, budget, stopping).await;
+    shared.closed(peer, &why);
 }

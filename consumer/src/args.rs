@@ -11,8 +11,8 @@ use crate::rotate::Rules;
 
 const EXAMPLES: &str = "\
 Examples:
-  consumer --topic stock_market_data
-      every record of the topic into ./lake, 10,000 to an object or what came in 10 seconds
+  consumer
+      every record of stock_market_data into ./lake, 10,000 to an object or what came in 10 seconds
   consumer --topic ticks --to s3://my-bucket/lake --rotate-records 1
       one object per record, as the tutorial does it
   consumer --topic ticks --to s3://lake --endpoint-url http://127.0.0.1:7070 --format parquet
@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(
         long,
         short = 't',
-        required = true,
+        default_value = "stock_market_data",
         value_delimiter = ',',
         value_name = "TOPIC"
     )]
@@ -279,7 +279,8 @@ mod tests {
         let bad = Args::try_parse_from(["consumer", "--topic", "x", "--endpoint-url", "http://h"])
             .unwrap();
         assert!(bad.check().unwrap_err().contains("s3://"));
-        assert!(Args::try_parse_from(["consumer"]).is_err());
+        let plain = Args::try_parse_from(["consumer"]).unwrap();
+        assert_eq!(plain.topic, ["stock_market_data"], "what producer sends to");
     }
 
     #[test]

@@ -166,11 +166,16 @@ fn lag_text(lag: Option<i64>) -> String {
         .map_or("?".to_owned(), |l| HumanCount(l).to_string())
 }
 
+fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", HumanCount(number))
+}
+
 fn live_line(totals: Totals, lag: Option<i64>, rate: f64) -> String {
     format!(
-        "{} records stored · {} objects · {} · {rate:.0} records/s · lag {}",
-        HumanCount(totals.records_stored),
-        HumanCount(totals.objects_written),
+        "{} stored · {} · {} · {rate:.0} records/s · lag {}",
+        counted(totals.records_stored, "record"),
+        counted(totals.objects_written, "object"),
         HumanBytes(totals.bytes_written),
         lag_text(lag),
     )
@@ -188,9 +193,9 @@ fn summary(totals: Totals, lag: Option<i64>, place: &str, took: Duration) -> Str
         HumanDuration(took).to_string()
     };
     format!(
-        "Stored {} records in {} objects ({}) in {place}{already}; lag {}; took {took}.",
-        HumanCount(totals.records_stored),
-        HumanCount(totals.objects_written),
+        "Stored {} in {} ({}) in {place}{already}; lag {}; took {took}.",
+        counted(totals.records_stored, "record"),
+        counted(totals.objects_written, "object"),
         HumanBytes(totals.bytes_written),
         lag_text(lag),
     )
@@ -244,5 +249,12 @@ mod tests {
             text,
             "Stored 1,000 records in 3 objects (2.00 KiB) in ./lake; 7 were there already; lag 0; took 2.5 s."
         );
+        let one = Totals {
+            records_stored: 1,
+            objects_written: 1,
+            ..Totals::default()
+        };
+        let text = summary(one, None, "./lake", Duration::ZERO);
+        assert!(text.starts_with("Stored 1 record in 1 object ("), "{text}");
     }
 }

@@ -50,6 +50,7 @@ pub struct Args {
         short = 't',
         value_name = "NAME",
         default_value = "stock_market_data",
+        value_parser = parse_topic,
         help_heading = "Where to"
     )]
     pub topic: String,
@@ -87,7 +88,14 @@ pub struct Args {
     )]
     pub rate: Rate,
     /// Wait for nobody (0), for the broker's memory (1), or for its disk (all)
-    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = parse_acks, help_heading = "How")]
+    #[arg(
+        long,
+        value_name = "0|1|all",
+        default_value = "all",
+        value_parser = parse_acks,
+        allow_negative_numbers = true,
+        help_heading = "How"
+    )]
     pub acks: Acks,
     /// Compress batches: none, gzip, snappy, lz4 or zstd
     #[arg(long, value_name = "CODEC", default_value = "none", value_parser = parse_compression, help_heading = "How")]
@@ -145,6 +153,18 @@ pub enum StatusFormat {
     Json,
 }
 
+/// Kafka's rule (`Topic.validate`), so that a slip is found before anything is read or sent.
+fn parse_topic(text: &str) -> Result<String, String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let good = (1..=249).contains(&text.len()) && text.bytes().all(legal);
+    match good && text != "." && text != ".." {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("topic names have letters, digits, '.', '_' and '-', at most 249 of them".into())
+        }
+    }
+}
+
 fn parse_acks(text: &str) -> Result<Acks, String> {
     match text {
         "0" => Ok(Acks::None),
@@ -193,6 +213,13 @@ mod tests {
     }
 
     #[test]
+    fn acks_are_taken_as_kafka_writes_them() {
+        let acks = |text| Args::parse_from(["producer", "--acks", text]).acks;
+        assert_eq!((acks("-1"), acks("all")), (Acks::All, Acks::All));
+        assert_eq!((acks("1"), acks("0")), (Acks::Leader, Acks::None));
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_what_is_allowed() {
         for (arguments, want) in [
             (["--acks", "2"], "0, 1 or all"),
@@ -200,6 +227,9 @@ mod tests {
             (["--rate", "0"], "max"),
             (["--delivery-timeout", "soon"], "seconds"),
             (["--order", "upwards"], "sequential"),
+            (["--topic", "bad topic"], "letters, digits"),
+            (["--topic", ".."], "letters, digits"),
+            (["--topic", ""], "letters, digits"),
         ] {
             let all = ["producer"].into_iter().chain(arguments);
             let error = Args::try_parse_from(all).unwrap_err().to_string();

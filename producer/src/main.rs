@@ -11,13 +11,13 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
-use wire::client::ClientConfig;
 use wire::client::producer::{Acks, Producer, ProducerConfig};
+use wire::client::{ClientConfig, ClientError};
 
 use crate::args::Args;
 use crate::report::status::StatusLines;
@@ -26,6 +26,11 @@ use crate::source::{Source, generator};
 use crate::stream::rate::Pacer;
 use crate::stream::sink::TopicSink;
 use crate::stream::{End, Stop};
+
+/// How long a broker may take to appear.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two attempts meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -70,7 +75,7 @@ async fn produce(
     let items = source
         .spawn()
         .map_err(|error| format!("cannot start the reader: {error}"))?;
-    let sink = connect(args).await?;
+    let sink = connect(args, console).await?;
     console.note(&format!(
         "streaming {source_name} to {} at {}, {}; Ctrl-C stops",
         args.topic, args.bootstrap_server, args.rate
@@ -118,7 +123,7 @@ async fn produce(
     Ok(good)
 }
 
-async fn connect(args: &Args) -> Result<TopicSink, String> {
+async fn connect(args: &Args, console: &Console) -> Result<TopicSink, String> {
     let config = ProducerConfig {
         client: ClientConfig {
             client_id: args.client_id.clone(),
@@ -130,15 +135,38 @@ async fn connect(args: &Args) -> Result<TopicSink, String> {
         delivery_timeout: args.delivery_timeout,
         ..ProducerConfig::default()
     };
-    let producer = Producer::new(config).await.map_err(|error| {
-        format!(
-            "{error}\nNo broker yet? Start one with: mini-broker\nIs it elsewhere? Name it: producer --bootstrap-server HOST:PORT"
-        )
-    })?;
+    let producer = first_answer(config, console).await?;
     Ok(TopicSink {
         producer,
         topic: args.topic.clone(),
     })
+}
+
+/// A broker that is just starting, or starting again, is waited for.
+async fn first_answer(config: ProducerConfig, console: &Console) -> Result<Producer, String> {
+    let asked = Instant::now();
+    let mut told = false;
+    loop {
+        let error = match Producer::new(config.clone()).await {
+            Ok(producer) => return Ok(producer),
+            Err(error) => error,
+        };
+        let ClientError::NoBrokers { tried } = &error else {
+            return Err(error.to_string());
+        };
+        if asked.elapsed() > PATIENCE {
+            return Err(format!(
+                "{error}\nNo broker yet? Start one with: mini-broker\nIs it elsewhere? Name it: producer --bootstrap-server HOST:PORT"
+            ));
+        }
+        if !std::mem::replace(&mut told, true) {
+            let seconds = PATIENCE.as_secs();
+            console.note(&format!(
+                "no broker answers ({tried}); trying again for {seconds} s"
+            ));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// The first signal ends the stream in good order, the second at once.

@@ -1,7 +1,7 @@
 //! A bare connection: requests of any API and version, and bytes no client library would send.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,7 +19,11 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(port: u16) -> io::Result<Raw> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Raw::connect_to(("127.0.0.1", port))
+    }
+
+    pub fn connect_to(address: impl ToSocketAddrs) -> io::Result<Raw> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -118,6 +118,11 @@ impl Server {
         self.settings.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Another broker takes over the directory with the next start.
+    pub fn hand_over_to(&mut self, kind: Kind) {
+        self.kind = kind;
+    }
+
     /// Starts on the same directory and port, and waits until it answers.
     pub fn start_again(&mut self) {
         self.launch();

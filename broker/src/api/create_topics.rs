@@ -23,14 +23,14 @@ pub async fn handle(call: Call, request: CreateTopicsRequest) -> Answer {
     }
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let twice = times.get(&*topic.name.0).is_some_and(|n| *n > 1);
-        let made = if twice {
-            Err(Refused::new(
+        let made = match times.remove(&*topic.name.0) {
+            Some(1) => create(&call, topic, request.validate_only).await,
+            Some(_) => Err(Refused::new(
                 ResponseError::InvalidRequest,
                 "Duplicate topic name.",
-            ))
-        } else {
-            create(&call, topic, request.validate_only).await
+            )),
+            // Told already.
+            None => continue,
         };
         results.push(result(&call, topic, made));
     }
@@ -58,6 +58,11 @@ struct Made {
 }
 
 async fn create(call: &Call, topic: &CreatableTopic, dry: bool) -> Result<Made, Refused> {
+    let refused =
+        |e: crate::topics::TopicsError| Refused::new(error_code::of_topics(&e), e.to_string());
+    // As in Kafka, the name comes before everything else that may be wrong.
+    let topics = call.node.topics();
+    topics.check_name(&topic.name).map_err(refused)?;
     let mut overrides = BTreeMap::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
@@ -75,17 +80,15 @@ async fn create(call: &Call, topic: &CreatableTopic, dry: bool) -> Result<Made, 
         configs: overrides.clone(),
     };
     let partitions = new.partitions;
-    let refused =
-        |e: crate::topics::TopicsError| Refused::new(error_code::of_topics(&e), e.to_string());
     if dry {
-        call.node.topics().check_new(&new).map_err(refused)?;
+        topics.check_new(&new).map_err(refused)?;
         return Ok(Made {
             id: Uuid::nil(),
             partitions,
             overrides,
         });
     }
-    let created = call.node.topics().create(new).await.map_err(refused)?;
+    let created = topics.create(new).await.map_err(refused)?;
     Ok(Made {
         id: created.id(),
         partitions,
@@ -96,10 +99,13 @@ async fn create(call: &Call, topic: &CreatableTopic, dry: bool) -> Result<Made, 
 /// How many partitions, by count or by assignment.
 fn partitions(call: &Call, topic: &CreatableTopic) -> Result<i32, Refused> {
     if topic.assignments.is_empty() {
+        // In the order in which Kafka looks.
         return match (topic.replication_factor, topic.num_partitions) {
-            (-1 | 1, -1) => Ok(call.node.config().num_partitions),
-            (-1 | 1, n) if n > 0 => Ok(n),
-            (-1 | 1, _) => Err(Refused::new(
+            (f, _) if f == 0 || f < -1 => Err(Refused::new(
+                ResponseError::InvalidReplicationFactor,
+                "Replication factor must be larger than 0, or -1 to use the default value.",
+            )),
+            (_, n) if n == 0 || n < -1 => Err(Refused::new(
                 ResponseError::InvalidPartitions,
                 "Number of partitions must be larger than 0, or -1 to use the default value.",
             )),
@@ -109,10 +115,8 @@ fn partitions(call: &Call, topic: &CreatableTopic) -> Result<i32, Refused> {
                     "Unable to replicate the partition {f} time(s): there is one broker. Use 1, or -1 for the default."
                 ),
             )),
-            _ => Err(Refused::new(
-                ResponseError::InvalidReplicationFactor,
-                "Replication factor must be larger than 0, or -1 to use the default value.",
-            )),
+            (_, -1) => Ok(call.node.config().num_partitions),
+            (_, n) => Ok(n),
         };
     }
     if topic.num_partitions != -1 || topic.replication_factor != -1 {
@@ -165,7 +169,7 @@ fn result(
             }
         }
         Ok(made) => {
-            let mut result = result;
+            let mut result = result.with_error_message(None);
             if call.version >= 5 {
                 result.num_partitions = made.partitions;
                 result.replication_factor = 1;

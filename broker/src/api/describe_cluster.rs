@@ -8,11 +8,16 @@ use super::support::{cluster_operations, endpoint, text};
 use super::{Answer, Call};
 
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub async fn handle(call: Call, request: DescribeClusterRequest) -> Answer {
     if call.version >= 1 && request.endpoint_type != BROKERS {
+        let error = match request.endpoint_type {
+            CONTROLLERS => ResponseError::MismatchedEndpointType,
+            _ => ResponseError::UnsupportedEndpointType,
+        };
         let refused = DescribeClusterResponse::default()
-            .with_error_code(ResponseError::MismatchedEndpointType.code())
+            .with_error_code(error.code())
             .with_error_message(Some(text("This endpoint is a broker, not a controller.")))
             .with_controller_id(BrokerId(-1));
         return call.answer(&refused);

@@ -22,7 +22,9 @@ pub async fn handle(call: Call, request: DescribeConfigsRequest) -> Answer {
             .with_resource_name(resource.resource_name.clone());
         match describe(&call, resource) {
             Ok(all) => {
+                // No list and an empty one both ask for everything.
                 let wanted = resource.configuration_keys.as_ref();
+                let wanted = wanted.filter(|keys| !keys.is_empty());
                 let configs = all
                     .into_iter()
                     .filter(|d| wanted.is_none_or(|keys| keys.iter().any(|k| **k == *d.name)))
@@ -59,14 +61,14 @@ fn describe(
         BROKER if name == call.node.node_id().to_string() => {
             Ok(describe::broker(call.node.config()))
         }
-        BROKER => Err((
+        BROKER_LOGGER if name == call.node.node_id().to_string() => Ok(Vec::new()),
+        BROKER | BROKER_LOGGER => Err((
             ResponseError::InvalidRequest,
             format!(
                 "Unexpected broker id, expected {}, but received {name}",
                 call.node.node_id()
             ),
         )),
-        BROKER_LOGGER => Ok(Vec::new()),
         other => Err((
             ResponseError::InvalidRequest,
             format!("settings of resource type {other} are not served"),
@@ -95,9 +97,7 @@ fn entry(
     }
     if call.version >= 3 {
         entry.config_type = d.config_type;
-        if request.include_documentation {
-            entry.documentation = Some(text(d.doc));
-        }
+        entry.documentation = request.include_documentation.then(|| text(d.doc));
     }
     entry
 }

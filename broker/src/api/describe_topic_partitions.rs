@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_topic_partitions_request::Cursor as RequestCursor;
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -30,6 +31,17 @@ pub async fn handle(call: Call, request: DescribeTopicPartitionsRequest) -> Answ
     };
     names.sort_unstable();
     names.dedup();
+    if let Some(cursor) = &request.cursor
+        && !fits(cursor, &names, request.topics.is_empty())
+    {
+        let refused = names.iter().map(|name| {
+            DescribeTopicPartitionsResponseTopic::default()
+                .with_error_code(ResponseError::InvalidRequest.code())
+                .with_name(Some(topic_name(name)))
+        });
+        let refused = DescribeTopicPartitionsResponse::default().with_topics(refused.collect());
+        return call.answer(&refused);
+    }
     let (from_topic, from_partition) = match &request.cursor {
         Some(cursor) => (
             cursor.topic_name.to_string(),
@@ -67,6 +79,12 @@ pub async fn handle(call: Call, request: DescribeTopicPartitionsRequest) -> Answ
     call.answer(&response)
 }
 
+/// A cursor is one an answer has given out: it names a topic that was asked for.
+fn fits(cursor: &RequestCursor, names: &[String], everything: bool) -> bool {
+    let named = names.iter().any(|n| **n == *cursor.topic_name.0);
+    cursor.partition_index >= 0 && (everything || named)
+}
+
 fn cursor(name: &str, partition: usize) -> Cursor {
     Cursor::default()
         .with_topic_name(topic_name(name))
@@ -81,6 +99,7 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(error.code())
         .with_name(Some(topic_name(name)))
+        .with_topic_authorized_operations(topic_operations(true))
 }
 
 fn describe(

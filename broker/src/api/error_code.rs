@@ -15,8 +15,10 @@ use crate::topics::{PartitionError, TopicsError};
 pub fn of_batch(error: &BatchError) -> ResponseError {
     match error {
         BatchError::UnknownCompression(_) => ResponseError::UnsupportedCompressionType,
-        BatchError::BadMagic(_) => ResponseError::UnsupportedForMessageFormat,
-        BatchError::BadCount { .. } => ResponseError::InvalidRecord,
+        // Old formats are refused for good; a number nobody has given out is damage.
+        BatchError::BadMagic(0 | 1) => ResponseError::InvalidRecord,
+        // Not retriable, as a corrupt message would be: the client sent no whole batch.
+        BatchError::TooShort { .. } | BatchError::BadCount { .. } => ResponseError::InvalidRecord,
         _ => ResponseError::CorruptMessage,
     }
 }
@@ -131,5 +133,28 @@ pub fn of_coordinator(error: &CoordinatorError) -> ResponseError {
         | CoordinatorError::Read(_)
         | CoordinatorError::Batch(_)
         | CoordinatorError::Unavailable => ResponseError::CoordinatorNotAvailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_damage_is_told_as_corrupt() {
+        // Clients send a corrupt batch again; what is malformed by intent must not be retried.
+        let short = BatchError::TooShort { have: 3, need: 61 };
+        for refused in [short, BatchError::BadMagic(0), BatchError::BadMagic(1)] {
+            assert_eq!(of_batch(&refused), ResponseError::InvalidRecord);
+        }
+        assert_eq!(
+            of_batch(&BatchError::BadMagic(3)),
+            ResponseError::CorruptMessage
+        );
+        let crc = BatchError::BadCrc {
+            stored: 1,
+            computed: 2,
+        };
+        assert_eq!(of_batch(&crc), ResponseError::CorruptMessage);
     }
 }

@@ -163,33 +163,36 @@ struct Found {
 
 fn look(context: &Context, targets: &[Target], limits: Limits) -> Found {
     let (mut left, mut total) = (limits.max_bytes, 0);
-    let mut failed = false;
+    let (mut failed, mut any_known) = (false, false);
     let mut partitions = Vec::with_capacity(targets.len());
     for (want, target) in context.wants.iter().zip(targets) {
         let max = left.min(want.max_bytes.max(0) as usize);
         let data = match target {
             Ok(partition) => read(want, partition, max, total == 0),
-            Err(error) => error_data(want.key.partition, *error, None),
+            Err(error) => error_data(want.key.partition, *error),
         };
         let bytes = data.records.as_ref().map_or(0, |r| r.len);
         total += bytes;
         left = left.saturating_sub(bytes);
-        failed |= data.error_code != 0;
+        // A partition that is not there is told, but is no reason not to wait for the others: a
+        // consumer of a deleted topic would spin.
+        let unknown = matches!(
+            target,
+            Err(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId)
+        );
+        any_known |= !unknown;
+        failed |= data.error_code != 0 && !unknown;
         partitions.push(data);
     }
     Found {
         partitions,
-        complete: failed || total >= limits.min_bytes,
+        complete: failed || !any_known || total >= limits.min_bytes,
     }
 }
 
 fn read(want: &Want, partition: &Arc<Partition>, max_bytes: usize, first: bool) -> PartitionData {
     if partition.is_deleted() {
-        return error_data(
-            want.key.partition,
-            ResponseError::UnknownTopicOrPartition,
-            None,
-        );
+        return error_data(want.key.partition, ResponseError::UnknownTopicOrPartition);
     }
     match partition.read(want.fetch_offset, max_bytes, first) {
         Ok(records) => PartitionData {
@@ -209,23 +212,19 @@ fn read(want: &Want, partition: &Arc<Partition>, max_bytes: usize, first: bool) 
                     offset = want.fetch_offset, %error, "a fetch could not be read"
                 );
             }
-            error_data(want.key.partition, code, Some(partition))
+            error_data(want.key.partition, code)
         }
     }
 }
 
-fn error_data(
-    index: i32,
-    error: ResponseError,
-    partition: Option<&Arc<Partition>>,
-) -> PartitionData {
-    let known = partition.filter(|_| matches!(error, ResponseError::OffsetOutOfRange));
+/// Kafka tells nothing of the log with an error, not even with OFFSET_OUT_OF_RANGE.
+fn error_data(index: i32, error: ResponseError) -> PartitionData {
     PartitionData {
         index,
         error_code: error.code(),
-        high_watermark: known.map_or(-1, |p| p.high_watermark()),
-        last_stable_offset: known.map_or(-1, |p| p.last_stable_offset()),
-        log_start_offset: known.map_or(-1, |p| p.log_start_offset()),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
         read_committed: false,
         records: None,
     }

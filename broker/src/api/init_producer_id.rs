@@ -6,6 +6,9 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 
 use super::{Answer, Call};
 
+/// "Not given", for the producer's id and epoch.
+const NONE: i64 = -1;
+
 pub async fn handle(call: Call, request: InitProducerIdRequest) -> Answer {
     let refused = |error: ResponseError| {
         InitProducerIdResponse::default()
@@ -13,7 +16,11 @@ pub async fn handle(call: Call, request: InitProducerIdRequest) -> Answer {
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
     };
-    let response = if request.transactional_id.is_some() {
+    // Given together or not at all (KIP-360). Without a transactional id nothing is looked up:
+    // the producer gets a new id.
+    let half_given = call.version >= 3
+        && (request.producer_id.0 == NONE) != (i64::from(request.producer_epoch) == NONE);
+    let response = if request.transactional_id.is_some() || half_given {
         refused(ResponseError::InvalidRequest)
     } else {
         match call.node.next_producer_id().await {

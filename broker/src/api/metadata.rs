@@ -2,6 +2,7 @@
 //! (KIP-516). A topic asked for by name is created when the client (from v4) and
 //! `auto.create.topics.enable` allow it, and is usable in the same answer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -11,8 +12,9 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
 use uuid::Uuid;
 
-use super::support::{cluster_operations, endpoint, text, topic_name, topic_operations};
-use super::{Answer, Call, error_code};
+use super::support::{cluster_operations, endpoint, text, topic_operations};
+use super::{Answer, Call, error_code, support};
+use crate::meta::topic_name;
 use crate::topics::Topic;
 
 pub async fn handle(call: Call, request: MetadataRequest) -> Answer {
@@ -31,25 +33,23 @@ pub async fn handle(call: Call, request: MetadataRequest) -> Answer {
                 .map(|t| described(call.version, t, node_id, operations)),
         );
     } else {
+        let create = call.version < 4 || request.allow_auto_topic_creation;
+        let mut told = HashSet::new();
         for asked in request.topics.iter().flatten() {
-            let name = asked.name.as_ref().map(|n| n.to_string());
-            topics.push(match name {
-                Some(name) => {
-                    let create = call.version < 4 || request.allow_auto_topic_creation;
-                    match by_name(&call, &name, create).await {
-                        Ok(topic) => described(call.version, &topic, node_id, operations),
-                        Err(error) => missing(call.version, Some(&name), Uuid::nil(), error),
-                    }
-                }
-                None => match call.node.topics().by_id(asked.topic_id) {
-                    Some(topic) => described(call.version, &topic, node_id, operations),
-                    None => missing(
-                        call.version,
-                        None,
-                        asked.topic_id,
-                        ResponseError::UnknownTopicId,
-                    ),
-                },
+            // An id, where one is given, counts; the name beside it does not.
+            let name = asked.name.as_ref().filter(|_| asked.topic_id.is_nil());
+            let name = name.map(|n| &***n);
+            // Each topic is told once, however often it is asked for.
+            if !told.insert((name, asked.topic_id)) {
+                continue;
+            }
+            let found = match name {
+                Some(name) => by_name(&call, name, create).await,
+                None => by_id(&call, asked.topic_id),
+            };
+            topics.push(match found {
+                Ok(topic) => described(call.version, &topic, node_id, operations),
+                Err(error) => missing(call.version, name, asked.topic_id, error),
             });
         }
     }
@@ -74,22 +74,41 @@ pub async fn handle(call: Call, request: MetadataRequest) -> Answer {
     call.answer(&response)
 }
 
+/// By id from v12 on; the field is there from v10 for the answer's sake.
+fn by_id(call: &Call, id: Uuid) -> Result<Arc<Topic>, ResponseError> {
+    if call.version < 12 {
+        return Err(ResponseError::InvalidRequest);
+    }
+    let topic = call.node.topics().by_id(id);
+    topic.ok_or(ResponseError::UnknownTopicId)
+}
+
 async fn by_name(call: &Call, name: &str, create: bool) -> Result<Arc<Topic>, ResponseError> {
     if let Some(topic) = call.node.topics().by_name(name) {
         return Ok(topic);
     }
-    crate::meta::topic_name::validate(name).map_err(|_| ResponseError::InvalidTopicException)?;
+    topic_name::validate(name).map_err(|_| ResponseError::InvalidTopicException)?;
     if !create || !call.node.config().auto_create_topics_enable {
         return Err(ResponseError::UnknownTopicOrPartition);
     }
-    call.node
-        .topics()
-        .create_on_use(name)
-        .await
-        .map_err(|error| {
-            tracing::warn!(topic = name, %error, "a topic could not be created on first use");
-            error_code::of_topics(&error)
-        })
+    if topic_name::is_internal(name) {
+        return internal(call, name).await;
+    }
+    let created = call.node.topics().create_on_use(name).await;
+    created.map_err(|error| {
+        tracing::warn!(topic = name, %error, "a topic could not be created on first use");
+        error_code::of_topics(&error)
+    })
+}
+
+/// The broker's own topics have settings of their own: whoever owns one creates it.
+async fn internal(call: &Call, name: &str) -> Result<Arc<Topic>, ResponseError> {
+    if name == topic_name::CONSUMER_OFFSETS {
+        let ready = call.node.groups().ready().await;
+        ready.map_err(|error| error_code::of_coordinator(&error))?;
+    }
+    let topic = call.node.topics().by_name(name);
+    topic.ok_or(ResponseError::UnknownTopicOrPartition)
 }
 
 fn described(version: i16, topic: &Topic, node_id: i32, operations: bool) -> MetadataResponseTopic {
@@ -107,7 +126,7 @@ fn described(version: i16, topic: &Topic, node_id: i32, operations: bool) -> Met
         }
     });
     let mut answer = MetadataResponseTopic::default()
-        .with_name(Some(topic_name(topic.name())))
+        .with_name(Some(support::topic_name(topic.name())))
         .with_partitions(partitions.collect());
     if version >= 1 {
         answer.is_internal = topic.is_internal();
@@ -130,7 +149,7 @@ fn missing(
     // A null name exists from v12 on only.
     let name = match (name, version) {
         (None, 12..) => None,
-        (name, _) => Some(topic_name(name.unwrap_or_default())),
+        (name, _) => Some(support::topic_name(name.unwrap_or_default())),
     };
     let answer = MetadataResponseTopic::default()
         .with_error_code(error.code())

@@ -1,7 +1,7 @@
 //! OffsetCommit 2–9. Answered when the offsets are durable. Partitions that do not exist are
 //! refused one by one; the others are committed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_response::{
@@ -15,6 +15,11 @@ use crate::groups::{CommitPartition, CommitRequest, CommitTopic, Reply};
 
 pub async fn handle(call: Call, request: OffsetCommitRequest) -> Answer {
     let topics = known_topics(&call, &request);
+    // What is not there is told as such, whatever the group says of the rest.
+    let known: HashSet<(String, i32)> = topics
+        .iter()
+        .flat_map(|t| t.partitions.iter().map(|p| (t.name.clone(), p.partition)))
+        .collect();
     let commit = CommitRequest {
         group_id: request.group_id.to_string(),
         generation: request.generation_id_or_member_epoch,
@@ -52,12 +57,11 @@ pub async fn handle(call: Call, request: OffsetCommitRequest) -> Answer {
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|p| {
             let key = (topic.name.to_string(), p.partition_index);
+            let unknown = ResponseError::UnknownTopicOrPartition.code();
             let code = match all {
+                _ if !known.contains(&key) => unknown,
                 Some(error) => error.code(),
-                None => results
-                    .get(&key)
-                    .copied()
-                    .unwrap_or_else(|| ResponseError::UnknownTopicOrPartition.code()),
+                None => results.get(&key).copied().unwrap_or(unknown),
             };
             OffsetCommitResponsePartition::default()
                 .with_partition_index(p.partition_index)

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use wire::batch::{BatchError, BatchHeader};
 use wire::compress::Compression;
+use wire::records::Record;
 
 use super::support::{partition_of, text};
 use super::{Answer, Call, error_code};
@@ -38,19 +41,12 @@ pub async fn handle(call: Call, request: ProduceRequest) -> Answer {
             call.node.topics().by_name(&topic_data.name)
         };
         for data in &topic_data.partition_data {
-            pending.push(match acks {
-                None => Err(Refused::from(ResponseError::InvalidRequiredAcks)),
-                Some(_) if call.version >= 13 && topic.is_none() => {
-                    Err(Refused::from(ResponseError::UnknownTopicId))
-                }
-                Some(acks) => append(
-                    &call,
-                    &request,
-                    topic.as_ref(),
-                    data.index,
-                    data.records.as_ref(),
-                    acks,
-                ),
+            let missing = call.version >= 13 && topic.is_none();
+            pending.push(if missing {
+                Err(Refused::from(ResponseError::UnknownTopicId))
+            } else {
+                let records = data.records.as_ref();
+                append(&call, &request, topic.as_ref(), data.index, records, acks)
             });
         }
     }
@@ -70,40 +66,58 @@ pub async fn handle(call: Call, request: ProduceRequest) -> Answer {
 struct Refused {
     error: ResponseError,
     message: Option<String>,
+    /// Which records are to blame, by their place in the batch (KIP-467).
+    records: Vec<i32>,
+    log_start_offset: i64,
+}
+
+impl Refused {
+    fn new(error: ResponseError, message: Option<String>) -> Self {
+        Refused {
+            error,
+            message,
+            records: Vec::new(),
+            log_start_offset: -1,
+        }
+    }
+
+    /// Kafka tells where the log starts unless it cannot know the log or the batch.
+    fn by(mut self, partition: &Partition) -> Self {
+        let unknown = matches!(
+            self.error,
+            ResponseError::CorruptMessage
+                | ResponseError::KafkaStorageError
+                | ResponseError::MessageTooLarge
+                | ResponseError::RecordListTooLarge
+                | ResponseError::UnknownTopicOrPartition
+        );
+        if !unknown {
+            self.log_start_offset = partition.log_start_offset();
+        }
+        self
+    }
 }
 
 impl From<ResponseError> for Refused {
     fn from(error: ResponseError) -> Self {
-        Refused {
-            error,
-            message: None,
-        }
+        Refused::new(error, None)
     }
 }
 
 impl From<BatchError> for Refused {
     fn from(e: BatchError) -> Self {
-        Refused {
-            error: error_code::of_batch(&e),
-            message: Some(e.to_string()),
-        }
+        Refused::new(error_code::of_batch(&e), Some(e.to_string()))
     }
 }
 
 impl From<PartitionError> for Refused {
     fn from(e: PartitionError) -> Self {
-        Refused {
-            error: error_code::of_partition(&e),
-            message: Some(e.to_string()),
-        }
+        Refused::new(error_code::of_partition(&e), Some(e.to_string()))
     }
 }
 
 fn refuse<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused {
-        error,
-        message: Some(message.into()),
-    })
+    Err(Refused::new(error, Some(message.into())))
 }
 
 fn append(
@@ -112,11 +126,14 @@ fn append(
     topic: Option<&Arc<Topic>>,
     index: i32,
     records: Option<&Bytes>,
-    acks: Acks,
+    acks: Option<Acks>,
 ) -> Result<(Arc<Partition>, Acked), Refused> {
     let partition = partition_of(topic, index)?;
     let Some(topic) = topic else {
         return Err(ResponseError::UnknownTopicOrPartition.into());
+    };
+    let Some(acks) = acks else {
+        return Err(ResponseError::InvalidRequiredAcks.into());
     };
     if topic.is_internal() && &*call.client_id != ADMIN_CLIENT {
         return refuse(
@@ -124,6 +141,40 @@ fn append(
             "clients may not write to internal topics",
         );
     }
+    let records = one_batch(call, records)?;
+    let acked = append_batch(call, request, topic, &partition, records, acks)
+        .map_err(|refused| refused.by(&partition))?;
+    topic.schedule_flush(&partition);
+    Ok((partition, acked))
+}
+
+/// What Kafka's `ProduceRequest.validateRecords` refuses: anything but one whole v2 batch.
+fn one_batch<'a>(call: &Call, records: Option<&'a Bytes>) -> Result<&'a Bytes, Refused> {
+    let not_one = "a produce request holds exactly one record batch";
+    let Some(records) = records.filter(|r| !r.is_empty()) else {
+        return refuse(ResponseError::InvalidRecord, not_one);
+    };
+    let header = BatchHeader::parse(records)?;
+    if records.len() != header.size() {
+        return refuse(ResponseError::InvalidRecord, not_one);
+    }
+    if header.compression()? == Compression::Zstd && call.version < 7 {
+        return refuse(
+            ResponseError::UnsupportedCompressionType,
+            "zstd needs Produce v7",
+        );
+    }
+    Ok(records)
+}
+
+fn append_batch(
+    call: &Call,
+    request: &ProduceRequest,
+    topic: &Topic,
+    partition: &Arc<Partition>,
+    records: &Bytes,
+    acks: Acks,
+) -> Result<Acked, Refused> {
     let config = topic.config();
     if request.acks == -1 && config.min_insync_replicas > 1 {
         return refuse(
@@ -131,13 +182,6 @@ fn append(
             "min.insync.replicas is above 1 on a single node",
         );
     }
-    let Some(records) = records.filter(|r| !r.is_empty()) else {
-        return refuse(
-            ResponseError::InvalidRecord,
-            "a produce request holds exactly one record batch",
-        );
-    };
-    let header = BatchHeader::parse(records)?;
     if records.len() > config.max_message_bytes.max(0) as usize {
         return refuse(
             ResponseError::MessageTooLarge,
@@ -148,47 +192,69 @@ fn append(
             ),
         );
     }
-    if records.len() > header.size() {
-        return refuse(
-            ResponseError::InvalidRecord,
-            "a produce request holds exactly one record batch",
-        );
-    }
     let header = wire::batch::validate(records)?;
-    check_batch(call, request, &header, topic, records)?;
+    check_batch(request, &header, topic, records)?;
     let now_ms = call.node.now_ms();
     let stamped = config.message_timestamp_type == TimestampType::LogAppendTime;
-    if !stamped
-        && header.max_timestamp > now_ms.saturating_add(config.message_timestamp_after_max_ms)
-    {
-        return refuse(
-            ResponseError::InvalidTimestamp,
-            "the timestamp is further in the future than message.timestamp.after.max.ms allows",
-        );
-    }
-    if !stamped
-        && header.base_timestamp >= 0
-        && header.base_timestamp < now_ms.saturating_sub(config.message_timestamp_before_max_ms)
-    {
-        return refuse(
-            ResponseError::InvalidTimestamp,
-            "the timestamp is older than message.timestamp.before.max.ms allows",
-        );
-    }
+    check_time(topic, &header, records, now_ms)?;
     let plan = AppendPlan {
         acks,
         log_append_time_ms: stamped.then_some(now_ms),
         flush_messages: config.flush_messages,
         now_ms,
     };
-    let acked = partition.append(records, &header, plan)?;
-    topic.schedule_flush(&partition);
-    Ok((partition, acked))
+    Ok(partition.append(records, &header, plan)?)
 }
 
-/// What Kafka's `LogValidator` and `ProduceRequest.validateRecords` refuse.
+/// Refuses timestamps outside of what the topic allows, and those a producer may not set.
+fn check_time(
+    topic: &Topic,
+    header: &BatchHeader,
+    records: &Bytes,
+    now_ms: i64,
+) -> Result<(), Refused> {
+    let config = topic.config();
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        if header.is_log_append_time() {
+            return refuse(
+                ResponseError::InvalidTimestamp,
+                "a producer may not mark its batch as stamped by the log",
+            );
+        }
+        return Ok(());
+    }
+    let oldest = now_ms.saturating_sub(config.message_timestamp_before_max_ms);
+    let newest = now_ms.saturating_add(config.message_timestamp_after_max_ms);
+    // The header's word is enough to let a batch pass; records are looked at to name the culprits.
+    let too_old = header.base_timestamp >= 0 && header.base_timestamp < oldest;
+    if !too_old && header.max_timestamp <= newest {
+        return Ok(());
+    }
+    let outside = |r: &Record| r.timestamp >= 0 && !(oldest..=newest).contains(&r.timestamp);
+    let records = wire::records::decode(records, MAX_DECOMPRESSED_BYTES);
+    Err(Refused {
+        records: places(&records.unwrap_or_default(), outside),
+        ..Refused::new(
+            ResponseError::InvalidTimestamp,
+            Some(format!(
+                "a timestamp is outside of {oldest} to {newest} \
+                 (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
+            )),
+        )
+    })
+}
+
+/// The places of the records that are `bad`.
+fn places(records: &[Record], bad: impl Fn(&Record) -> bool) -> Vec<i32> {
+    let with_place = (0..).zip(records);
+    with_place
+        .filter(|(_, r)| bad(r))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// What Kafka's `LogValidator` refuses.
 fn check_batch(
-    call: &Call,
     request: &ProduceRequest,
     header: &BatchHeader,
     topic: &Topic,
@@ -200,10 +266,19 @@ fn check_batch(
             "clients may not write control records",
         );
     }
-    if header.compression()? == Compression::Zstd && call.version < 7 {
+    if header.base_offset != 0 {
         return refuse(
-            ResponseError::UnsupportedCompressionType,
-            "zstd needs Produce v7",
+            ResponseError::InvalidRecord,
+            format!("base offset {}: a producer's is 0", header.base_offset),
+        );
+    }
+    if header.producer_id >= 0 && header.base_sequence < 0 {
+        return refuse(
+            ResponseError::InvalidRecord,
+            format!(
+                "sequence {} of an idempotent producer",
+                header.base_sequence
+            ),
         );
     }
     if header.is_transactional() || request.transactional_id.is_some() {
@@ -213,14 +288,16 @@ fn check_batch(
         );
     }
     if topic.config().cleanup_policy.compact {
-        let keyless = wire::records::decode(records, MAX_DECOMPRESSED_BYTES)?
-            .iter()
-            .position(|r| r.key.is_none());
-        if let Some(at) = keyless {
-            return refuse(
-                ResponseError::InvalidRecord,
-                format!("record {at} has no key, and the topic is compacted"),
-            );
+        let keyless = places(
+            &wire::records::decode(records, MAX_DECOMPRESSED_BYTES)?,
+            |r| r.key.is_none(),
+        );
+        if !keyless.is_empty() {
+            let message = "a record has no key, and the topic is compacted";
+            return Err(Refused {
+                records: keyless,
+                ..Refused::new(ResponseError::InvalidRecord, Some(message.into()))
+            });
         }
     }
     Ok(())
@@ -280,15 +357,24 @@ fn partition_answer(version: i16, index: i32, result: Done) -> PartitionProduceR
             }
         }
         Err(refused) => {
-            let response = response
+            let mut response = response
                 .with_error_code(refused.error.code())
                 .with_base_offset(-1)
                 .with_log_append_time_ms(-1);
-            if version >= 8 {
-                response.with_error_message(refused.message.map(text))
-            } else {
-                response
+            if version >= 5 {
+                response.log_start_offset = refused.log_start_offset;
             }
+            if version >= 8 {
+                let message = refused.message.map(text);
+                let blamed = refused.records.into_iter().map(|place| {
+                    BatchIndexAndErrorMessage::default()
+                        .with_batch_index(place)
+                        .with_batch_index_error_message(message.clone())
+                });
+                response.record_errors = blamed.collect();
+                response.error_message = message;
+            }
+            response
         }
     }
 }

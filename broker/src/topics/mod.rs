@@ -259,23 +259,26 @@ impl Topics {
         self.read().by_name.values().cloned().collect()
     }
 
+    /// Whether a topic could have this name.
+    pub fn check_name(&self, name: &str) -> Result<(), TopicsError> {
+        topic_name::validate(name).map_err(TopicsError::InvalidName)?;
+        let maps = self.read();
+        if maps.by_name.contains_key(name) {
+            return Err(TopicsError::Exists(name.to_owned()));
+        }
+        let mut known = maps.by_name.keys();
+        match known.find(|known| topic_name::collide(known, name)) {
+            None => Ok(()),
+            Some(other) => Err(TopicsError::InvalidName(format!(
+                "Topic '{name}' collides with existing topics: {other}"
+            ))),
+        }
+    }
+
     /// Whether `new` could be created (CreateTopics with validate_only).
     pub fn check_new(&self, new: &NewTopic) -> Result<(), TopicsError> {
-        topic_name::validate(&new.name).map_err(TopicsError::InvalidName)?;
+        self.check_name(&new.name)?;
         let maps = self.read();
-        if maps.by_name.contains_key(new.name.as_str()) {
-            return Err(TopicsError::Exists(new.name.clone()));
-        }
-        if let Some(other) = maps
-            .by_name
-            .keys()
-            .find(|known| topic_name::collide(known, &new.name))
-        {
-            return Err(TopicsError::InvalidName(format!(
-                "Topic '{}' collides with existing topics: {other}",
-                new.name
-            )));
-        }
         if maps.partitions + new.partitions.max(0) as usize > MAX_PARTITIONS {
             return Err(TopicsError::InvalidPartitions(format!(
                 "the broker holds {} partitions, and {MAX_PARTITIONS} at most",
@@ -367,7 +370,8 @@ impl Topics {
     /// Lets retention work on every partition (blocking).
     pub fn retain(&self, now_ms: i64) {
         for topic in self.all() {
-            if !topic.config.cleanup_policy.delete {
+            // The broker's own topics hold the latest of every key; none of it grows old.
+            if !topic.config.cleanup_policy.delete || topic.is_internal() {
                 continue;
             }
             for partition in &topic.partitions {

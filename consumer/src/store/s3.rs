@@ -264,32 +264,61 @@ impl S3Store {
             StoreError::Fatal(format!("cannot {action} s3://{bucket}: {said}; {advice}"))
         };
         match (code.unwrap_or_default(), status.unwrap_or_default()) {
-            ("SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests", _)
+            (
+                "SlowDown"
+                | "Throttling"
+                | "ThrottlingException"
+                | "RequestLimitExceeded"
+                | "TooManyRequests",
+                _,
+            )
             | (_, 429 | 503) => StoreError::Throttled(said.to_owned()),
-            ("NoSuchBucket" | "InvalidBucketName", _) => {
-                fatal(format!("create the bucket (aws s3 mb s3://{bucket}) or correct --to"))
-            }
-            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
-            | (_, 301 | 307) => fatal(format!("use the bucket's region: --region {}", region.unwrap_or("…"))),
+            ("NoSuchBucket" | "InvalidBucketName", _) => fatal(format!(
+                "create the bucket (aws s3 mb s3://{bucket}) or correct --to"
+            )),
+            (
+                "PermanentRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException",
+                _,
+            )
+            | (_, 301 | 307) => fatal(format!(
+                "use the bucket's region: --region {}",
+                region.unwrap_or("…")
+            )),
             ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => fatal(
-                "check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)".into(),
+                "check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+                    .into(),
             ),
             // Credentials that expire are renewed by the chain, or by somebody meanwhile.
-            ("ExpiredToken" | "ExpiredTokenException" | "RequestTimeTooSkewed" | "RequestTimeout", _) => {
-                StoreError::Transient(said.to_owned())
-            }
-            ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | ("", 403) => {
-                fatal("the credentials need s3:PutObject, s3:GetObject and s3:ListBucket on it".into())
-            }
-            ("InvalidRequest" | "InvalidArgument" | "EntityTooLarge" | "MethodNotAllowed" | "KMS.DisabledException", _) => {
-                fatal("this request can not succeed by being repeated".into())
-            }
+            (
+                "ExpiredToken"
+                | "ExpiredTokenException"
+                | "RequestTimeTooSkewed"
+                | "RequestTimeout",
+                _,
+            ) => StoreError::Transient(said.to_owned()),
+            ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | ("", 403) => fatal(
+                "the credentials need s3:PutObject, s3:GetObject and s3:ListBucket on it".into(),
+            ),
+            (
+                "InvalidRequest"
+                | "InvalidArgument"
+                | "EntityTooLarge"
+                | "MethodNotAllowed"
+                | "KMS.DisabledException",
+                _,
+            ) => fatal("this request can not succeed by being repeated".into()),
+            // What the SDK says lists every place it looked at: too long for the last line.
             _ if said.contains("credentials") && !self.proven.load(Ordering::Relaxed) => {
-                fatal(
-                    "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, \
-                     or run where an instance role is given"
-                        .into(),
-                )
+                let why = match said.contains("no credentials") || said.contains("not enabled") {
+                    true => "no AWS credentials were found".to_owned(),
+                    false => format!("there are no AWS credentials to use: {said}"),
+                };
+                StoreError::Fatal(format!(
+                    "cannot {action} s3://{bucket}: {why}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
+                     AWS_PROFILE, or run where an instance role is given"
+                ))
             }
             _ => StoreError::Transient(said.to_owned()),
         }

@@ -92,6 +92,14 @@ fn column_names(row: &Row) -> Result<Vec<String>, String> {
         }
         names.push(name);
     }
+    // Spreadsheets of half the world separate columns so.
+    if let [only] = names.as_slice()
+        && let Some(separator) = [';', '\t', '|'].into_iter().find(|&c| only.contains(c))
+    {
+        return Err(format!(
+            "has one column, {only:?}, for its columns are separated by {separator:?}: save it again with commas"
+        ));
+    }
     Ok(names)
 }
 
@@ -149,7 +157,10 @@ fn read_row<R: Read + Seek>(
                 format!("{} fields", row.len())
             }
         )),
-        _ if std::str::from_utf8(row.text()).is_err() => Some("not valid UTF-8".to_string()),
+        _ if std::str::from_utf8(row.text()).is_err() => Some(
+            "not valid UTF-8; to keep such rows convert the file (iconv -f latin1 -t utf-8)"
+                .to_string(),
+        ),
         _ => None,
     };
     match problem {
@@ -429,6 +440,7 @@ mod tests {
             (b"a,b,a\n1,2,3\n", "twice"),
             (b"\xff\xfea\x00,\x00\n", "not valid UTF-8"),
             (b"\"a\n1\n", "not closed"),
+            (b"a;b\n1;2\n", "save it again with commas"),
         ] {
             let Err(error) = CsvTable::new(Cursor::new(text.to_vec()), "x.csv") else {
                 panic!("accepted {text:?}");

@@ -2,7 +2,7 @@
 
 use tests::drivers::Library;
 use tests::process::{Process, run};
-use tests::raw;
+use tests::wait;
 
 use crate::support::{connect, contents, fill, start, write};
 
@@ -85,13 +85,13 @@ fn a_wrong_setting_is_refused_by_name() {
 #[test]
 fn an_unknown_setting_is_a_warning_that_names_it() {
     let server = start(&[("no.such.setting", "1")]);
-    assert!(raw::answers(server.port()));
+    // It may answer a moment before it says so.
+    wait::until("the line with the address", || {
+        let said = server.log();
+        said.lines()
+            .any(|l| l.contains("bootstrap server") && l.contains(&server.bootstrap()))
+    });
     assert!(server.log().contains("no.such.setting"), "{}", server.log());
-    assert!(
-        server.log().contains("bootstrap server"),
-        "{}",
-        server.log()
-    );
 }
 
 #[test]

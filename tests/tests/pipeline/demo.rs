@@ -1,12 +1,19 @@
 //! `mini-broker demo`, which is what `make demo` runs.
 
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Signal;
 use tests::process::{self, Process};
 use tests::{env, wait};
 
 use crate::lake::Lake;
+
+/// One at a time: the demo's broker listens on the port that the README tells people.
+fn alone() -> MutexGuard<'static, ()> {
+    static PORT: Mutex<()> = Mutex::new(());
+    PORT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn demo(dir: &std::path::Path) -> Command {
     let mut command = Command::new(env::binary("mini-broker"));
@@ -26,6 +33,7 @@ fn numbered_rows(dir: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn it_ends_by_itself_when_all_are_stored_and_carries_on_the_next_time() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     for times in 1..=2 {
         let mut command = demo(dir.path());
@@ -45,6 +53,7 @@ fn it_ends_by_itself_when_all_are_stored_and_carries_on_the_next_time() {
 
 #[test]
 fn ctrl_c_ends_it_cleanly_with_everything_stored() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut command = demo(dir.path());
     command.args(["--rate", "500"]);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod errors;
+mod fetch;
+mod groups;
 mod idempotence;
 mod malformed;
 mod support;

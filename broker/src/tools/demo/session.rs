@@ -154,6 +154,12 @@ fn consumer_arguments(args: &DemoArgs, address: &str) -> Vec<OsString> {
     all
 }
 
+/// The consumer's advice names its own flag, which has another name here.
+fn in_our_words(line: &str) -> String {
+    line.replace("(--to)", "(--lake)")
+        .replace("correct --to", "correct --lake")
+}
+
 fn ticker() -> Interval {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -455,6 +461,7 @@ impl Stage {
             Heard::Status(Name::Broker, _) => {}
             Heard::Said(name, line) => {
                 if self.forward {
+                    let line = in_our_words(&line);
                     self.tell(&format!("{}: {line}", name.text()));
                 } else if let Some(program) = self.program(name) {
                     // To explain a failure, if it comes to that.
