@@ -211,8 +211,8 @@ async fn run_clockwork(node: Arc<Node>) {
             () = node.stopping() => return,
             _ = retention.tick() => blocking(&node, |node| node.topics().retain(wall_ms())).await,
             _ = checkpoint.tick() => blocking(&node, |node| {
+                node.groups().compact();
                 node.topics().checkpoint();
-                node.groups().save_index();
             }).await,
         }
     }
@@ -388,3 +388,6 @@ mod tests {
         assert!(told("10.0.0.7")[2].contains("10.0.0.7, which is a loopback or private"));
     }
 }
+
+#[cfg(test)]
+mod serving_tests;

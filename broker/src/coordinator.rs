@@ -24,6 +24,10 @@ const INDEX_SPACE: &str = "offsets";
 const REPLAY_BYTES: usize = 1 << 20;
 /// What a batch of the coordinator's own topic may unfold to.
 const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+/// The log of groups and offsets is compacted when it holds so many times what it adds up to.
+const COMPACT_FACTOR: u64 = 4;
+/// Records of one batch when everything is stated once more.
+const RESTATE_BATCH: usize = 500;
 /// Changes held for the index before it is written.
 const INDEX_PENDING_MAX: usize = 10_000;
 
@@ -323,6 +327,61 @@ impl GroupCoordinator {
     }
 }
 
+impl GroupCoordinator {
+    /// Keeps `__consumer_offsets` from growing for ever (blocking). Once it has outgrown a segment
+    /// and several times what it adds up to, everything that holds is appended once more and what
+    /// lies before is deleted. After a crash in between both are there and add up to the same.
+    pub fn compact(&self) {
+        self.save_index();
+        let restated = self.restate();
+        let (partition, from, upto) = match restated {
+            Ok(Some(restated)) => restated,
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "groups and offsets were not compacted"),
+        };
+        if partition.flush_blocking().is_err() {
+            return;
+        }
+        self.meta.index().apply(INDEX_SPACE, Vec::new(), upto - 1);
+        match partition.delete_records_before(from) {
+            Ok(()) => tracing::info!(
+                bytes = partition.size_bytes(),
+                "groups and offsets compacted"
+            ),
+            Err(error) => tracing::error!(%error, "the old groups and offsets were not deleted"),
+        }
+    }
+
+    /// Appends all that holds; tells from which offset to which, or `None` when it is not worth it.
+    fn restate(&self) -> Result<Option<(Arc<Partition>, i64, i64)>, CoordinatorError> {
+        let mut state = self.lock();
+        let Some(partition) = state.partition.clone() else {
+            return Ok(None);
+        };
+        let size = partition.size_bytes();
+        if size <= self.segment_bytes.max(0) as u64 {
+            return Ok(None);
+        }
+        // The index is at hand and holds the latest value of each key.
+        let Some((applied, entries)) = self.meta.index().load(INDEX_SPACE) else {
+            return Ok(None);
+        };
+        let live: usize = entries
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if applied + 1 != state.logged_upto || size < live as u64 * COMPACT_FACTOR {
+            return Ok(None);
+        }
+        let from = partition.end_offset();
+        let changes: Vec<Change> = entries.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        for some in changes.chunks(RESTATE_BATCH) {
+            self.append(&mut state, some)?;
+        }
+        Ok(Some((partition, from, state.logged_upto)))
+    }
+}
+
 /// Takes a request out of the state machine when its client no longer waits.
 struct Waiting<'a> {
     coordinator: &'a Arc<GroupCoordinator>,
@@ -415,3 +474,7 @@ fn groups_config(config: &BrokerConfig) -> GroupsConfig {
         ..GroupsConfig::default()
     }
 }
+
+#[cfg(test)]
+#[path = "coordinator_tests.rs"]
+mod tests;

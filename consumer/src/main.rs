@@ -31,6 +31,9 @@ use upload::Uploader;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Objects being encoded at the same time.
 const ENCODERS: usize = 2;
+/// `timeout`, shells and supervisors send a signal to the process and again to its group: signals
+/// so close to each other are one.
+const ONE_PRESS: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -195,16 +198,17 @@ fn listen_for_signals(
     );
     let (tx, rx) = watch::channel(false);
     tokio::spawn(async move {
-        let mut asked = false;
+        let mut asked: Option<Instant> = None;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if asked {
-                std::process::exit(130);
+            match asked {
+                Some(at) if at.elapsed() < ONE_PRESS => continue,
+                Some(_) => std::process::exit(130),
+                None => asked = Some(Instant::now()),
             }
-            asked = true;
             voice("Stopping: storing and committing what was read (Ctrl-C again to end at once)");
             let _ = tx.send(true);
         }

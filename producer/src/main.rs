@@ -31,6 +31,9 @@ use crate::stream::{End, Stop};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two attempts meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// `timeout`, shells and supervisors send a signal to the process and again to its group: signals
+/// so close to each other are one.
+const ONE_PRESS: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -176,12 +179,17 @@ fn watch_signals(stopper: watch::Sender<Stop>) -> Result<(), String> {
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     tokio::spawn(async move {
+        let mut last: Option<Instant> = None;
         loop {
             tokio::select! {
                 Some(()) = interrupt.recv() => {}
                 Some(()) = terminate.recv() => {}
                 else => return,
             }
+            if last.is_some_and(|at| at.elapsed() < ONE_PRESS) {
+                continue;
+            }
+            last = Some(Instant::now());
             stopper.send_modify(|stop| {
                 *stop = match *stop {
                     Stop::No => Stop::Drain,

@@ -392,6 +392,14 @@ impl Partition {
         Ok(retained.deleted_segments)
     }
 
+    /// Serves nothing below `offset` any more, and deletes the segments that are all below it.
+    pub fn delete_records_before(&self, offset: i64) -> Result<(), PartitionError> {
+        let mut log = self.lock();
+        log.delete_records_before(offset)?;
+        self.log_start.store(log.start_offset(), Ordering::Release);
+        Ok(())
+    }
+
     /// Bytes of all segments.
     pub fn size_bytes(&self) -> u64 {
         self.lock().size_bytes()
