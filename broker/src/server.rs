@@ -39,7 +39,9 @@ pub enum ListenError {
     NotLocal(String),
     #[error("{0} may not be opened by this user: choose a port above 1023")]
     Denied(String),
-    #[error("{0}: the host name does not resolve")]
+    #[error(
+        "listeners names {0}, which does not resolve to an address: write it as PLAINTEXT://HOST:PORT with a host of this machine"
+    )]
     Resolve(String),
     #[error("cannot listen on {0}: {1}")]
     Other(String, io::Error),

@@ -147,6 +147,28 @@ impl Args {
         }
     }
 
+    /// What will happen, for people: without it a quiet start looks like a fault.
+    pub fn welcome(&self) -> String {
+        let records = match self.rotate_records {
+            0 => String::new(),
+            1 => "each record, ".into(),
+            n => format!("{n} records, "),
+        };
+        format!(
+            "storing {} from {} in {}, group {}; an object ends after {records}{} or {:?}; {}",
+            self.topic.join(", "),
+            self.bootstrap_server,
+            self.to,
+            self.group,
+            indicatif::HumanBytes(self.rotate_bytes as u64),
+            self.rotate_interval,
+            match self.once {
+                true => "ends by itself",
+                false => "Ctrl-C stops",
+            }
+        )
+    }
+
     /// Arguments that are right each for itself, but not together.
     pub fn check(&self) -> Result<(), String> {
         if matches!(self.to, Target::Folder(_))
@@ -281,6 +303,11 @@ mod tests {
         assert!(bad.check().unwrap_err().contains("s3://"));
         let plain = Args::try_parse_from(["consumer"]).unwrap();
         assert_eq!(plain.topic, ["stock_market_data"], "what producer sends to");
+        assert_eq!(
+            plain.welcome(),
+            "storing stock_market_data from 127.0.0.1:9092 in ./lake, group lake; an object ends \
+             after 10000 records, 8.00 MiB or 10s; Ctrl-C stops"
+        );
     }
 
     #[test]

@@ -81,6 +81,9 @@ async fn run(args: Args) -> Result<(), String> {
     };
     match started {
         Ok(Some((consumer, client, uploader))) => {
+            if args.status.is_none() {
+                complain(&args.welcome());
+            }
             let settings = Settings {
                 rules: args.rules(),
                 once: args.once,

@@ -104,6 +104,10 @@ enum DemoError {
         seconds: u64,
         said: String,
     },
+    #[error(
+        "another broker answers on {0}, not this demo's: nothing was sent to it. Run the demo again"
+    )]
+    Stranger(String),
     #[error("asking the broker: {0}")]
     Client(#[from] wire::client::ClientError),
     #[error("{name} did not end within {seconds} s and was killed{said}")]

@@ -24,20 +24,25 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Connects, and has the topic created if it is not there.
-    pub async fn connect(address: &str) -> Result<Probe, ClientError> {
+    /// Connects, and has the topic created if it is not there. `None` when the broker there is not
+    /// that of the cluster `ours`: a stranger's is left alone.
+    pub async fn connect(address: &str, ours: &str) -> Result<Option<Probe>, ClientError> {
         let config = ClientConfig {
             client_id: "demo".into(),
             ..ClientConfig::new(address)
         };
         let client = Client::connect(config).await?;
+        let looked = client.metadata(Some(&[]), false).await?;
+        if looked.cluster_id.as_deref() != Some(ours) {
+            return Ok(None);
+        }
         let cluster = client.metadata(Some(&[TOPIC.to_string()]), true).await?;
         let mut partitions = Vec::new();
         if let Some(topic) = cluster.topics.get(TOPIC) {
             ClientError::check(topic.error, || format!("looking for topic {TOPIC}"))?;
             partitions = topic.partitions.iter().map(|p| p.index).collect();
         }
-        Ok(Probe { client, partitions })
+        Ok(Some(Probe { client, partitions }))
     }
 
     /// The offsets behind the last records.
@@ -82,6 +87,13 @@ impl Probe {
         }
         Ok(offsets)
     }
+}
+
+/// The id of the cluster whose data is in `data_dir`, once its broker has written it.
+pub fn cluster_of(data_dir: &std::path::Path) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join("meta.properties")).ok()?;
+    let id = text.lines().find_map(|l| l.strip_prefix("cluster.id="))?;
+    Some(id.trim().to_owned())
 }
 
 /// All partitions' offsets together.

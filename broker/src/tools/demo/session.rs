@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::child::{Heard, Name, Program, arguments, find};
-use super::probe::{Offsets, Probe, distance, sum};
+use super::probe::{Offsets, Probe, cluster_of, distance, sum};
 use super::view::{Numbers, Screen, byte_size, counted};
 use super::{DemoArgs, DemoError, Format, GROUP, TOPIC, lake};
 
@@ -235,7 +235,7 @@ impl Stage {
         heard: &mpsc::Sender<Heard>,
         signals: &mut Signals,
     ) -> Result<Stored, DemoError> {
-        let probe = self.ready(address, signals).await?;
+        let probe = self.ready(address, &args.data_dir, signals).await?;
         self.forward = true;
         let (begin, committed) = (probe.ends().await?, probe.committed().await?);
         self.numbers.backlog = u64::try_from(distance(&committed, &begin)).unwrap_or(0);
@@ -401,14 +401,23 @@ impl Stage {
     }
 
     /// Waits until the broker answers.
-    async fn ready(&mut self, address: &str, signals: &mut Signals) -> Result<Probe, DemoError> {
+    async fn ready(
+        &mut self,
+        address: &str,
+        data_dir: &Path,
+        signals: &mut Signals,
+    ) -> Result<Probe, DemoError> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             let connected = tokio::net::TcpStream::connect(address).await.is_ok();
-            if connected {
-                return Ok(Probe::connect(address).await?);
-            }
+            // First: what answers may be somebody else's broker that got the port before ours.
             self.alive(&[Name::Broker])?;
+            if connected && let Some(ours) = cluster_of(data_dir) {
+                return match Probe::connect(address, &ours).await? {
+                    Some(probe) => Ok(probe),
+                    None => Err(DemoError::Stranger(address.to_string())),
+                };
+            }
             if Instant::now() > deadline {
                 return Err(DemoError::NotReady {
                     address: address.to_string(),
