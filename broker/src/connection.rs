@@ -226,7 +226,8 @@ impl Connection {
         }
         let reading = async {
             self.stream.shutdown().await?;
-            let mut away = [0; FIRST_READ_BYTES];
+            // On the heap: idle connections would carry it in their task.
+            let mut away = vec![0; FIRST_READ_BYTES];
             loop {
                 self.stream.readable().await?;
                 match self.stream.try_read(&mut away) {

@@ -23,6 +23,11 @@ use log_limit::LogLimit;
 /// Pause after accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Log lines of one kind that strangers can cause.
+const LINES_PER_MINUTE: u32 = 10;
+/// Connections that may wait to be accepted.
+const DEFAULT_BACKLOG: u32 = 4096;
+
 /// An open listener.
 pub type Door = (Listener, Arc<TcpListener>);
 
@@ -75,7 +80,7 @@ async fn bind_one(listener: &Listener, config: &BrokerConfig) -> Result<TcpListe
     addrs.sort_by_key(SocketAddr::is_ipv6);
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for addr in addrs {
-        match listen(addr, config.socket_listen_backlog_size.max(1) as u32) {
+        match listen(addr, backlog(config)) {
             Ok(open) => return Ok(open),
             Err(error) => last = error,
         }
@@ -86,6 +91,19 @@ async fn bind_one(listener: &Listener, config: &BrokerConfig) -> Result<TcpListe
         io::ErrorKind::PermissionDenied => ListenError::Denied(shown),
         _ => ListenError::Other(shown, last),
     })
+}
+
+/// Kafka's 50, where nobody has asked for it, is so few that a burst of clients sees connects that
+/// take seconds. The kernel has its own bound (`net.core.somaxconn`).
+fn backlog(config: &BrokerConfig) -> u32 {
+    let given = config.socket_listen_backlog_size;
+    let chosen = config.explicit.contains("socket.listen.backlog.size")
+        || given != BrokerConfig::default().socket_listen_backlog_size;
+    if chosen {
+        given.max(1) as u32
+    } else {
+        DEFAULT_BACKLOG
+    }
 }
 
 fn listen(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
@@ -140,10 +158,10 @@ pub async fn serve(node: Arc<Node>, open: Vec<Door>, keep: Arc<dyn Any + Send + 
     let shared = Arc::new(Shared {
         limits: Arc::new(Limits::new(config, keep)),
         budget: Budget::new(config.queued_max_request_bytes, largest),
-        refused: LogLimit::default(),
-        bad: LogLimit::default(),
-        unreadable: LogLimit::default(),
-        failed: LogLimit::default(),
+        refused: LogLimit::new(LINES_PER_MINUTE),
+        bad: LogLimit::new(LINES_PER_MINUTE),
+        unreadable: LogLimit::new(LINES_PER_MINUTE),
+        failed: LogLimit::new(1),
         node,
     });
     let mut accepting = JoinSet::new();

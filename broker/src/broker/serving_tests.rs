@@ -422,6 +422,20 @@ async fn idle_connections_end_also_within_a_frame_and_never_when_so_configured()
 }
 
 #[tokio::test]
+async fn a_burst_of_connects_waits_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(&dir).await;
+    // On this thread nothing is accepted meanwhile: the queue alone takes them.
+    let connect = |_| std::net::TcpStream::connect(broker.bootstrap_servers()).unwrap();
+    let burst: Vec<_> = (0..120).map(connect).collect();
+    let mut client = self::connect(&broker).await;
+    client.write_all(&ping(1)).await.unwrap();
+    assert_eq!(answer(&mut client).await.unwrap().0, 1);
+    drop(burst);
+    broker.shutdown().await;
+}
+
+#[tokio::test]
 async fn max_connections_holds_and_places_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = BrokerConfig::in_dir(dir.path());

@@ -4,11 +4,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
-const LINES_PER_WINDOW: u32 = 10;
 
 /// One kind of line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogLimit {
+    lines_per_minute: u32,
     state: Mutex<State>,
 }
 
@@ -20,6 +20,14 @@ struct State {
 }
 
 impl LogLimit {
+    /// So many lines a minute.
+    pub fn new(lines_per_minute: u32) -> LogLimit {
+        LogLimit {
+            lines_per_minute,
+            state: Mutex::default(),
+        }
+    }
+
     /// Whether the line may be written, and how many were left out before it.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,7 +38,7 @@ impl LogLimit {
             state.since = Some(now);
             state.lines = 0;
         }
-        if state.lines >= LINES_PER_WINDOW {
+        if state.lines >= self.lines_per_minute {
             state.suppressed += 1;
             return None;
         }
@@ -45,11 +53,10 @@ mod tests {
 
     #[test]
     fn a_flood_becomes_a_few_lines_and_a_count() {
-        let (limit, start) = (LogLimit::default(), Instant::now());
+        let (limit, start) = (LogLimit::new(7), Instant::now());
         let written = (0..1000).filter(|_| limit.admit(start).is_some()).count();
-        assert_eq!(written, LINES_PER_WINDOW as usize);
-        let left_out = 1000 - u64::from(LINES_PER_WINDOW);
-        assert_eq!(limit.admit(start + WINDOW), Some(left_out));
+        assert_eq!(written, 7);
+        assert_eq!(limit.admit(start + WINDOW), Some(993));
         assert_eq!(limit.admit(start + WINDOW), Some(0));
     }
 }
