@@ -3,9 +3,10 @@
 CARGO ?= cargo
 
 # For `make demo`: COUNT=1000 records (default: endless), RATE=5 a second or max, LAKE=a folder or s3://bucket/prefix,
-# DATA_DIR=the broker's directory.
+# DATA_DIR=the broker's directory, FORMAT=json, csv or parquet, ENDPOINT_URL=of a store that speaks S3.
 demo_flags = $(if $(COUNT),--count $(COUNT)) $(if $(RATE),--rate $(RATE)) \
-             $(if $(LAKE),--lake $(LAKE)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+             $(if $(LAKE),--lake $(LAKE)) $(if $(DATA_DIR),--data-dir $(DATA_DIR)) \
+             $(if $(FORMAT),--format $(FORMAT)) $(if $(ENDPOINT_URL),--endpoint-url $(ENDPOINT_URL))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test test-kafka setup lint fmt clean
