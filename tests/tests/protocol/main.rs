@@ -2,6 +2,7 @@
 //! Runs against Apache Kafka too (`make test-kafka`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
 mod errors;
 mod fetch;
 mod groups;
