@@ -194,8 +194,8 @@ impl GroupCoordinator {
     }
 
     /// Looks something up; nothing may change.
-    pub fn look<T>(&self, ask: impl FnOnce(&Coordinator, i64) -> T) -> T {
-        ask(&self.lock().coordinator, self.clock.now_ms())
+    pub fn look<T>(&self, ask: impl FnOnce(&Coordinator) -> T) -> T {
+        ask(&self.lock().coordinator)
     }
 
     /// Forgets the offsets committed for a topic that is gone.

@@ -59,9 +59,7 @@ fn fetch(
 ) -> Result<Vec<FetchedTopic>, ResponseError> {
     call.node
         .groups()
-        .look(|groups, now_ms| {
-            groups.fetch_offsets(now_ms, group, None, -1, asked.map(Vec::as_slice))
-        })
+        .look(|groups| groups.fetch_offsets(group, asked.map(Vec::as_slice)))
         .map_err(error_code::of_group)
 }
 

@@ -261,10 +261,7 @@ impl Coordinator {
     /// `require_stable` (v7) makes no difference as long as no transaction commits offsets: none can be undecided.
     pub fn fetch_offsets(
         &self,
-        _now_ms: i64,
         group_id: &str,
-        _member_id: Option<&str>,
-        _member_epoch: i32,
         topics: Option<&[(String, Vec<i32>)]>,
     ) -> Result<Vec<FetchedTopic>, GroupError> {
         self.check_loaded()?;

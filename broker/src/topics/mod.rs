@@ -10,7 +10,6 @@ mod waiters;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use uuid::Uuid;
@@ -123,7 +122,6 @@ pub struct Topics {
     maps: RwLock<Maps>,
     /// Creations and deletions happen one at a time.
     admin: Mutex<()>,
-    changed: AtomicBool,
 }
 
 impl Topics {
@@ -142,7 +140,6 @@ impl Topics {
             meta,
             maps: RwLock::default(),
             admin: Mutex::default(),
-            changed: AtomicBool::new(true),
         };
         if !checkpoints.clean {
             // Whatever a crash took is cut off from a new epoch on: consumers can tell (KIP-320).
@@ -240,7 +237,6 @@ impl Topics {
         maps.by_id.insert(topic.id, Arc::clone(&topic));
         maps.by_name
             .insert(Arc::clone(&topic.name), Arc::clone(&topic));
-        self.changed.store(true, Ordering::Release);
         topic
     }
 
@@ -262,12 +258,10 @@ impl Topics {
     /// Whether a topic could have this name.
     pub fn check_name(&self, name: &str) -> Result<(), TopicsError> {
         topic_name::validate(name).map_err(TopicsError::InvalidName)?;
-        let maps = self.read();
-        if maps.by_name.contains_key(name) {
+        if self.read().by_name.contains_key(name) {
             return Err(TopicsError::Exists(name.to_owned()));
         }
-        let mut known = maps.by_name.keys();
-        match known.find(|known| topic_name::collide(known, name)) {
+        match self.meta.image().colliding(name) {
             None => Ok(()),
             Some(other) => Err(TopicsError::InvalidName(format!(
                 "Topic '{name}' collides with existing topics: {other}"
@@ -356,7 +350,6 @@ impl Topics {
             maps.by_id.remove(&topic.id);
             maps.partitions = maps.partitions.saturating_sub(topic.partitions.len());
         }
-        self.changed.store(true, Ordering::Release);
         for partition in &topic.partitions {
             if let Err(error) = partition.destroy() {
                 tracing::error!(topic = %topic.name, partition = partition.index(), %error,

@@ -39,7 +39,7 @@ fn the_empty_group_id_is_good_for_simple_commits() {
         }),
         ok("t", 0)
     );
-    let all = b.c.fetch_offsets(b.now, "", None, -1, None).unwrap();
+    let all = b.c.fetch_offsets("", None).unwrap();
     assert_eq!(all[0].partitions[0].offset, 1);
 }
 
@@ -158,15 +158,11 @@ fn fetches_name_what_was_asked_and_minus_one_where_there_is_nothing() {
         metadata: String::new(),
         error: None,
     };
-    let unknown_group =
-        b.c.fetch_offsets(b.now, "g", None, -1, Some(&asked))
-            .unwrap();
+    let unknown_group = b.c.fetch_offsets("g", Some(&asked)).unwrap();
     assert_eq!(unknown_group[0].partitions, [nothing(1), nothing(0)]);
-    assert_eq!(b.c.fetch_offsets(b.now, "g", None, -1, None).unwrap(), []);
+    assert_eq!(b.c.fetch_offsets("g", None).unwrap(), []);
     b.commit(simple_commit("t", 0, 42)).unwrap();
-    let some =
-        b.c.fetch_offsets(b.now, "g", Some("ignored"), 3, Some(&asked))
-            .unwrap();
+    let some = b.c.fetch_offsets("g", Some(&asked)).unwrap();
     let found = FetchedOffset {
         partition: 0,
         offset: 42,
@@ -176,7 +172,7 @@ fn fetches_name_what_was_asked_and_minus_one_where_there_is_nothing() {
     };
     assert_eq!(some[0].partitions, [nothing(1), found.clone()]);
     assert_eq!(some[1].partitions, [nothing(5)]);
-    let all = b.c.fetch_offsets(b.now, "g", None, -1, None).unwrap();
+    let all = b.c.fetch_offsets("g", None).unwrap();
     assert_eq!(
         all,
         [FetchedTopic {

@@ -244,11 +244,7 @@ impl Bench {
 
     fn fetch(&self, topic: &str, partition: i32) -> i64 {
         let asked = [(topic.to_owned(), vec![partition])];
-        self.c
-            .fetch_offsets(self.now, "g", None, -1, Some(&asked))
-            .unwrap()[0]
-            .partitions[0]
-            .offset
+        self.c.fetch_offsets("g", Some(&asked)).unwrap()[0].partitions[0].offset
     }
 }
 
